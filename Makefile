@@ -1,0 +1,159 @@
+# evstore: build, install, test.  "make help" lists the targets.
+#
+# Without PostgreSQL's development files only the targets below that install
+# them first work; everything else is PGXS as usual.
+
+EXTENSION = evstore
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" evstore.control)
+
+# --- what is built ---
+
+MODULE_big = evstore
+PGFILEDESC = "evstore - event store"
+SOURCES := $(sort $(filter-out src/sinks/%,$(wildcard src/*.c src/*/*.c)))
+OBJS = $(SOURCES:.c=.o)
+
+PG_CPPFLAGS = -I$(CURDIR)/src -DEVS_VERSION=\"$(EXTVERSION)\"
+PG_CFLAGS = -Wall -Wextra -Wmissing-prototypes -Wno-unused-parameter \
+	-Wno-missing-field-initializers -Wno-sign-compare -MMD -MP
+
+# Modules 10 to 40 run once, 50 to 90 again on every update.
+SQL_MODULES := $(sort $(wildcard sql/modules/*.sql))
+SQL_AGAIN := $(foreach n,5 6 7 8 9,$(filter sql/modules/$(n)%,$(SQL_MODULES)))
+SQL_INSTALL = sql/evstore--$(EXTVERSION).sql
+SQL_UPDATES := $(patsubst sql/updates/%,sql/evstore--%,$(wildcard sql/updates/*.sql))
+DATA_built = $(SQL_INSTALL) $(SQL_UPDATES)
+
+# --- make installcheck, for those who have a server running ---
+
+REGRESS = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test
+ISOLATION = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test/isolation
+PROVE_TESTS = $(sort $(wildcard test/t/*.pl))
+TAP_TESTS = $(if $(PROVE_TESTS),1)
+
+EXTRA_CLEAN = $(OBJS:.o=.d) .build_flags results output_iso tmp_check tmp_check_iso \
+	regression.diffs regression.out \
+	$(filter-out tmp_roots,$(patsubst %/,%,$(wildcard tmp_*/)))
+
+all:
+
+# --- PostgreSQL ---
+
+PG_CONFIG ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) $(shell command -v pg_config))
+PGXS := $(if $(PG_CONFIG),$(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null)))
+
+# Bitcode would need clang, and there is nothing here worth inlining into a query.
+ifneq ($(origin with_llvm),command line)
+override with_llvm = no
+endif
+
+ifneq ($(PGXS),)
+include $(PGXS)
+-include $(OBJS:.o=.d)
+endif
+
+# The tools take it from the environment; not set at all means "look for it".
+ifneq ($(PG_CONFIG),)
+export PG_CONFIG
+endif
+
+# --- build rules ---
+
+# Other flags, another server or another list of files: build everything again.
+BUILD_FLAGS = $(VERSION) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(OBJS)
+
+.build_flags: FORCE
+	@echo '$(subst ','\'',$(BUILD_FLAGS))' | cmp -s - $@ || \
+		echo '$(subst ','\'',$(BUILD_FLAGS))' >$@
+
+$(OBJS): .build_flags
+
+SQL_HEAD = \echo Use "$(1)" to load this file. \quit
+
+# sql/modules itself is a prerequisite so that a removed module is noticed.
+# The modules say OR REPLACE because updates run them again; an install must
+# not take over what is there already.
+$(SQL_INSTALL): $(SQL_MODULES) sql/modules evstore.control
+	@{ printf '%s\n' '$(call SQL_HEAD,CREATE EXTENSION evstore)'; cat /dev/null $(SQL_MODULES); } | \
+		sed 's/^CREATE OR REPLACE /CREATE /' >$@.new && mv $@.new $@
+
+# An update script is its own step and, when it leads to the current version,
+# the modules that run again.
+sql/evstore--%.sql: sql/updates/%.sql $(SQL_AGAIN) sql/modules
+	@{ printf '%s\n' '$(call SQL_HEAD,ALTER EXTENSION evstore UPDATE)'; \
+		cat $< $(if $(filter %--$(EXTVERSION),$*),$(SQL_AGAIN)); } >$@.new && mv $@.new $@
+
+# --- tests and tools ---
+
+TOOLS = test/tools
+TEST_TARGETS = test test-regress test-isolation test-pgtap test-tap test-style
+
+ifneq ($(PGXS),)
+
+test: setup
+	@$(TOOLS)/run_tests.sh style regress isolation pgtap tap
+
+test-regress test-isolation test-pgtap test-tap: test-%: setup
+	@$(TOOLS)/run_tests.sh $*
+
+check-style: setup
+	@$(TOOLS)/run_tests.sh style
+
+demo: setup
+	@EVS_PRELOAD=$${EVS_PRELOAD-evstore} $(TOOLS)/with_server.sh -n demo test/demo/demo.sh
+
+bench: setup
+	@test/bench/run.sh
+
+bench-peers: setup
+	@test/bench/peers.sh
+
+indent:
+	@$(TOOLS)/indent.sh
+
+else
+
+# Install what is missing, then start again with it.
+test test-regress test-isolation test-pgtap test-tap check-style demo bench bench-peers indent: setup
+	@$(MAKE) --no-print-directory $@ PG_CONFIG="$$($(TOOLS)/setup.sh --pg-config)"
+
+all install installcheck clean:
+	@echo 'PostgreSQL development files not found: run "make setup", or set PG_CONFIG' >&2; exit 1
+
+endif
+
+setup:
+	@$(TOOLS)/setup.sh
+
+test-versions:
+	@$(TOOLS)/versions.sh $(VERSIONS)
+
+ack:
+	@$(TOOLS)/ack.sh
+
+lint:
+	@$(TOOLS)/lint.sh
+
+help:
+	@sed -n 's/^# HELP //p' Makefile
+
+# HELP make                 build the extension (set PG_CONFIG to choose the server)
+# HELP make install         install it into that server
+# HELP make installcheck    run the tests against a server that is running already
+# HELP make setup           install the Debian packages that building and testing need
+# HELP make demo            a guided tour on a private server
+# HELP make test            all tests, on a private server
+# HELP make test-regress, test-isolation, test-pgtap, test-tap, check-style
+# HELP                      one suite; TESTS="a b" runs only the tests of these names
+# HELP make test-versions   the tests on other PostgreSQL versions (VERSIONS="17 18")
+# HELP make ack             take the results of the last run as expected ones; review them first
+# HELP make bench           measure; make bench-peers compares with other systems
+# HELP make indent          format the C code as PostgreSQL does
+# HELP make lint            static analysis
+# HELP make clean           remove everything generated, except the roots of test-versions
+
+FORCE:
+.PHONY: all setup demo test test-regress test-isolation test-pgtap test-tap test-versions \
+	bench bench-peers ack indent lint check-style help FORCE

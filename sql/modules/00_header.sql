@@ -1,0 +1,2 @@
+SET LOCAL search_path TO pg_catalog, pg_temp;
+

@@ -1,0 +1,8 @@
+-- What pg_dump takes along.  Partitions of the log are ordinary tables to it.
+
+SELECT pg_catalog.pg_extension_config_dump('evstore.stream', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.stream_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.position_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.audit', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.audit_id_seq', '');
+

@@ -1,0 +1,279 @@
+-- For operators: partitions, copies, standbys, checks.
+
+CREATE OR REPLACE FUNCTION evstore.create_partitions(n integer) RETURNS integer
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'evs_create_partitions';
+COMMENT ON FUNCTION evstore.create_partitions(integer) IS
+	'make partitions ahead, after the newest; returns how many';
+
+CREATE OR REPLACE FUNCTION evstore.record_safe_position() RETURNS bigint
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_record_safe_position';
+COMMENT ON FUNCTION evstore.record_safe_position() IS
+	'write the safe position down, for readers on standbys';
+
+CREATE OR REPLACE FUNCTION evstore.adopt() RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_adopt';
+COMMENT ON FUNCTION evstore.adopt() IS
+	'let this database act: needed once in a restored or cloned one';
+
+CREATE OR REPLACE FUNCTION evstore._is_adopted(system_identifier bigint, database_oid oid)
+RETURNS boolean
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'evs_is_adopted';
+COMMENT ON FUNCTION evstore._is_adopted(bigint, oid) IS 'do these name this database?';
+
+/*
+ * verify(stream default null) → setof (check_name, ok, detail)
+ *
+ * Compares what is stored with what evstore promises: versions of a stream
+ * contiguous, positions growing with them, each event's partition the right
+ * one, guards in place, partitions without gaps.  Reads every event of the
+ * stream, or of all streams.
+ */
+CREATE OR REPLACE FUNCTION evstore.verify(stream text DEFAULT NULL)
+RETURNS TABLE (check_name text, ok boolean, detail text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	bad text;
+BEGIN
+	SELECT format('stream %s: version %s follows %s', s.name, w.version, w.previous) INTO bad
+	FROM (SELECT e.stream_id, e.version,
+			lag(e.version) OVER (PARTITION BY e.stream_id ORDER BY e.version) AS previous
+		FROM evstore.event_log e
+		WHERE verify.stream IS NULL
+			OR e.stream_id = (SELECT x.id FROM evstore.stream x WHERE x.name = verify.stream)) w
+		JOIN evstore.stream s ON s.id = w.stream_id
+	WHERE w.version <> COALESCE(w.previous, s.scavenged_version) + 1
+	LIMIT 1;
+	RETURN QUERY SELECT 'versions are contiguous', bad IS NULL, bad;
+
+	SELECT format('stream %s: version %s has position %s after %s', s.name, w.version,
+		w."position", w.previous) INTO bad
+	FROM (SELECT e.stream_id, e.version, e."position",
+			lag(e."position") OVER (PARTITION BY e.stream_id ORDER BY e.version) AS previous
+		FROM evstore.event_log e
+		WHERE verify.stream IS NULL
+			OR e.stream_id = (SELECT x.id FROM evstore.stream x WHERE x.name = verify.stream)) w
+		JOIN evstore.stream s ON s.id = w.stream_id
+	WHERE w."position" <= w.previous
+	LIMIT 1;
+	RETURN QUERY SELECT 'positions grow with versions', bad IS NULL, bad;
+
+	SELECT format('stream %s: newest event is at %s, but last_leaf is %s', s.name, l.newest,
+		s.last_leaf) INTO bad
+	FROM evstore.stream s
+		JOIN (SELECT e.stream_id, max(e."position") AS newest
+			FROM evstore.event_log e GROUP BY e.stream_id) l ON l.stream_id = s.id
+		LEFT JOIN evstore.partitions p ON l.newest BETWEEN p.first_position AND p.last_position
+	WHERE (verify.stream IS NULL OR s.name = verify.stream)
+		AND s.last_leaf IS DISTINCT FROM p.first_position
+	LIMIT 1;
+	RETURN QUERY SELECT 'streams know their newest partition', bad IS NULL, bad;
+
+	SELECT format('event at %s has no stream %s', e."position", e.stream_id) INTO bad
+	FROM evstore.event_log e
+	WHERE NOT EXISTS (SELECT FROM evstore.stream s WHERE s.id = e.stream_id)
+	LIMIT 1;
+	RETURN QUERY SELECT 'every event has a stream', bad IS NULL, bad;
+
+	SELECT format('event id %s is stored %s times', e.event_id, count(*)) INTO bad
+	FROM evstore.event_log e
+	WHERE verify.stream IS NULL
+		OR e.stream_id = (SELECT x.id FROM evstore.stream x WHERE x.name = verify.stream)
+	GROUP BY e.event_id HAVING count(*) > 1
+	LIMIT 1;
+	RETURN QUERY SELECT 'event ids are unique', bad IS NULL, bad;
+
+	SELECT format('last value is %s, but position %s is stored', evstore._last_position(),
+		max(e."position")) INTO bad
+	FROM evstore.event_log e HAVING max(e."position") > evstore._last_position();
+	RETURN QUERY SELECT 'the sequence is not behind the log', bad IS NULL, bad;
+
+	RETURN QUERY SELECT h.check_name, h.ok, h.detail FROM evstore.health() h
+	WHERE h.check_name IN ('guards are in place', 'partitions are contiguous',
+		'partitions have their indexes', 'the position sequence is sound');
+END
+$$;
+COMMENT ON FUNCTION evstore.verify(text) IS
+	'compare what is stored with what evstore promises';
+
+/*
+ * health() → setof (check_name, ok, detail)
+ *
+ * Cheap checks, for monitoring: no event is read.
+ */
+CREATE OR REPLACE FUNCTION evstore.health()
+RETURNS TABLE (check_name text, ok boolean, detail text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	bad text;
+	has_partition boolean := EXISTS (SELECT FROM evstore.partitions);
+BEGIN
+	SELECT string_agg(t.relname, ', ') INTO bad
+	FROM (SELECT c.relname
+		FROM pg_class c
+		WHERE (c.oid IN ('evstore.event_log'::regclass, 'evstore.stream'::regclass,
+				'evstore.sealed'::regclass)
+			OR c.oid IN (SELECT i.inhrelid FROM pg_inherits i
+				WHERE i.inhparent = 'evstore.event_log'::regclass))
+			AND NOT EXISTS (SELECT FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid
+				WHERE g.tgrelid = c.oid AND g.tgenabled = 'A' AND f.proname = '_guard'
+					AND f.pronamespace = 'evstore'::regnamespace
+					AND g.tgtype = 62)) t;
+	RETURN QUERY SELECT 'guards are in place', bad IS NULL,
+		'without guard: ' || bad;
+
+	RETURN QUERY SELECT 'DROP EXTENSION is guarded',
+		NOT has_partition OR to_regclass('evstore.drop_guard') IS NOT NULL,
+		CASE WHEN has_partition AND to_regclass('evstore.drop_guard') IS NULL
+			THEN 'view evstore.drop_guard is missing' END;
+
+	SELECT string_agg(format('before %s', p.partition), ', ') INTO bad
+	FROM (SELECT q.partition, q.first_position,
+			lag(q.last_position) OVER (ORDER BY q.first_position) AS previous
+		FROM evstore.partitions q) p
+	WHERE p.first_position <> p.previous + 1;
+	RETURN QUERY SELECT 'partitions are contiguous', bad IS NULL, 'gap ' || bad;
+
+	SELECT string_agg(p.partition, ', ') INTO bad
+	FROM evstore.partitions p
+	WHERE (SELECT count(*) FROM pg_index i
+		WHERE i.indrelid = ('evstore.' || p.partition)::regclass AND i.indisvalid) < 5;
+	RETURN QUERY SELECT 'partitions have their indexes', bad IS NULL, bad;
+
+	SELECT format('CACHE %s INCREMENT %s%s', s.seqcache, s.seqincrement,
+		CASE WHEN s.seqcycle THEN ' CYCLE' ELSE '' END) INTO bad
+	FROM pg_sequence s
+	WHERE s.seqrelid = 'evstore.position_seq'::regclass
+		AND (s.seqcache <> 1 OR s.seqincrement <> 1 OR s.seqcycle);
+	RETURN QUERY SELECT 'the position sequence is sound', bad IS NULL, bad;
+
+	RETURN QUERY SELECT 'this database is adopted',
+		NOT has_partition OR EXISTS (SELECT FROM evstore.instance i
+			WHERE evstore._is_adopted(i.system_identifier, i.database_oid)),
+		CASE WHEN has_partition AND NOT EXISTS (SELECT FROM evstore.instance i
+			WHERE evstore._is_adopted(i.system_identifier, i.database_oid))
+			THEN 'a copy: run evstore.adopt() if it is to act' END;
+
+	SELECT format('pid %s, gid %s, since %s', f.pid, f.gid, f.xact_start) INTO bad
+	FROM evstore.in_flight f
+	WHERE f.xact_start < clock_timestamp() - interval '5 minutes'
+	ORDER BY f.xact_start LIMIT 1;
+	RETURN QUERY SELECT 'no append holds the safe position back for long', bad IS NULL, bad;
+END
+$$;
+COMMENT ON FUNCTION evstore.health() IS 'cheap checks, for monitoring';
+
+/*
+ * _access(level) → setof (object, privilege): what grant_access() grants.
+ *
+ * Levels include each other: reader < writer < admin, reader < consumer.  A
+ * test compares this list with the catalog.
+ */
+CREATE OR REPLACE FUNCTION evstore._access(level text)
+RETURNS TABLE (kind text, name text, privilege text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT a.kind, a.name, a.privilege
+	FROM (VALUES
+		('reader', 'view', 'events', 'SELECT'),
+		('reader', 'view', 'events_uncapped', 'SELECT'),
+		('reader', 'view', 'streams', 'SELECT'),
+		('reader', 'function', 'version', 'EXECUTE'),
+		('reader', 'function', 'any_version', 'EXECUTE'),
+		('reader', 'function', 'no_stream', 'EXECUTE'),
+		('reader', 'function', 'stream_exists_version', 'EXECUTE'),
+		('reader', 'function', 'read_stream', 'EXECUTE'),
+		('reader', 'function', 'read_all', 'EXECUTE'),
+		('reader', 'function', 'read_category', 'EXECUTE'),
+		('reader', 'function', 'read_correlation', 'EXECUTE'),
+		('reader', 'function', 'get_event', 'EXECUTE'),
+		('reader', 'function', 'stream_version', 'EXECUTE'),
+		('reader', 'function', 'stream_exists', 'EXECUTE'),
+		('reader', 'function', 'safe_position', 'EXECUTE'),
+		('reader', 'function', '_visible_position', 'EXECUTE'),
+		('reader', 'function', '_last_version', 'EXECUTE'),
+		('reader', 'function', '_last_position', 'EXECUTE'),
+		('reader', 'function', '_now', 'EXECUTE'),
+		('reader', 'function', 'to_cloudevent', 'EXECUTE'),
+		('reader', 'function', 'export_event', 'EXECUTE'),
+		('reader', 'function', 'import_event', 'EXECUTE'),
+		('reader', 'function', 'flow', 'EXECUTE'),
+		('reader', 'function', 'causes_of', 'EXECUTE'),
+		('reader', 'function', 'effects_of', 'EXECUTE'),
+		('writer', 'view', 'events', 'INSERT'),
+		('writer', 'function', 'append', 'EXECUTE'),
+		('writer', 'function', 'append_one', 'EXECUTE'),
+		('writer', 'function', 'append_events', 'EXECUTE'),
+		('writer', 'function', 'append_arrays', 'EXECUTE'),
+		('writer', 'function', 'append_streams', 'EXECUTE'),
+		('writer', 'function', 'try_append', 'EXECUTE'),
+		('writer', 'function', 'append_retry', 'EXECUTE'),
+		('writer', 'function', 'append_cloudevent', 'EXECUTE'),
+		('admin', 'view', 'events', 'UPDATE'),
+		('admin', 'view', 'events', 'DELETE'),
+		('admin', 'view', 'partitions', 'SELECT'),
+		('admin', 'view', 'in_flight', 'SELECT'),
+		('admin', 'view', 'audit_log', 'SELECT'),
+		('admin', 'function', 'delete_stream', 'EXECUTE'),
+		('admin', 'function', 'tombstone_stream', 'EXECUTE'),
+		('admin', 'function', 'truncate_stream', 'EXECUTE'),
+		('admin', 'function', 'set_stream', 'EXECUTE'),
+		('admin', 'function', 'scavenge', 'EXECUTE'),
+		('admin', 'function', 'create_partitions', 'EXECUTE'),
+		('admin', 'function', 'record_safe_position', 'EXECUTE'),
+		('admin', 'function', 'adopt', 'EXECUTE'),
+		('admin', 'function', 'health', 'EXECUTE'),
+		('admin', 'function', 'verify', 'EXECUTE'),
+		('admin', 'function', '_is_adopted', 'EXECUTE')
+	) AS a (needs, kind, name, privilege)
+	WHERE a.needs = 'reader'
+		OR (a.needs = 'writer' AND _access.level IN ('writer', 'admin'))
+		OR (a.needs = 'admin' AND _access.level = 'admin');
+END;
+COMMENT ON FUNCTION evstore._access(text) IS 'what grant_access() grants';
+
+/*
+ * grant_access(role, level): let a role use evstore.
+ *
+ * Levels: reader (events and streams), writer (reader, and append), consumer
+ * (reader, and subscriptions), admin (writer, and everything for operators).
+ * Only who owns evstore's objects can call it with effect.  Errors: 22023 for
+ * an unknown level.
+ */
+CREATE OR REPLACE FUNCTION evstore.grant_access(role regrole, level text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	item record;
+BEGIN
+	IF role IS NULL OR level IS NULL OR level NOT IN ('reader', 'writer', 'consumer', 'admin') THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+			MESSAGE = format('argument "level" must not be "%s"', level),
+			HINT = 'Levels are reader, writer, consumer and admin.';
+	END IF;
+	EXECUTE format('GRANT USAGE ON SCHEMA evstore TO %s', role);
+	FOR item IN
+		SELECT a.kind, a.privilege,
+			CASE a.kind WHEN 'view' THEN c.oid::regclass::text ELSE p.oid::regprocedure::text END AS object
+		FROM evstore._access(level) a
+			LEFT JOIN pg_class c ON a.kind = 'view' AND c.relname = a.name
+				AND c.relnamespace = 'evstore'::regnamespace
+			LEFT JOIN pg_proc p ON a.kind = 'function' AND p.proname = a.name
+				AND p.pronamespace = 'evstore'::regnamespace
+	LOOP
+		EXECUTE format('GRANT %s ON %s %s TO %s', item.privilege,
+			CASE item.kind WHEN 'view' THEN 'TABLE' ELSE 'FUNCTION' END, item.object, role);
+	END LOOP;
+	IF level = 'admin' THEN
+		EXECUTE format('GRANT SELECT ON evstore.event_log, evstore.stream, evstore.instance TO %s', role);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION evstore.grant_access(regrole, text) IS
+	'let a role read, append, consume or administer';
+

@@ -1,0 +1,174 @@
+/*
+ * Optimistic concurrency with retries: read, decide, append, and again if another
+ * writer was quicker.
+ */
+
+/*
+ * _check_decide(decide)
+ *
+ * Throw unless the function can be the decide of append_retry() and the caller
+ * may execute it; return its quoted, qualified name.
+ */
+CREATE OR REPLACE FUNCTION evstore._check_decide(decide regprocedure)
+RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	fits boolean;
+	name text;
+BEGIN
+	SELECT p.prokind = 'f' AND NOT p.proretset AND p.prorettype = 'jsonb'::regtype
+			AND p.pronargs = 3 AND p.proargtypes[0] = 'text'::regtype
+			AND p.proargtypes[1] = 'bigint'::regtype AND p.proargtypes[2] = 'jsonb'::regtype,
+		format('%I.%I', n.nspname, p.proname)
+	INTO fits, name
+	FROM pg_proc AS p
+	JOIN pg_namespace AS n ON n.oid = p.pronamespace
+	WHERE p.oid = decide;
+	IF fits IS NOT TRUE THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'VS010',
+			MESSAGE = format('function %s cannot be used to decide', coalesce(decide::text, 'null')),
+			DETAIL = jsonb_build_object('path', 'decide', 'function', decide::text),
+			HINT = 'It must have the form decide(stream text, version bigint, args jsonb) RETURNS jsonb.';
+	END IF;
+	IF NOT has_function_privilege(decide, 'EXECUTE') THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'insufficient_privilege',
+			MESSAGE = format('permission denied for function %s', decide);
+	END IF;
+	RETURN name;
+END
+$$;
+REVOKE ALL ON FUNCTION evstore._check_decide(regprocedure) FROM PUBLIC;
+COMMENT ON FUNCTION evstore._check_decide(regprocedure) IS
+	'private: throw unless the function can be the decide of append_retry()';
+
+/*
+ * _version_seen(stream)
+ *
+ * The version of a stream that the reads of the current transaction see, or -1:
+ * one to decide on.  stream_version() tells the newest committed one, which a
+ * snapshot taken earlier, under REPEATABLE READ or SERIALIZABLE, does not cover.
+ */
+CREATE OR REPLACE FUNCTION evstore._version_seen(stream text)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+		RETURN coalesce((SELECT e.version FROM evstore.read_stream(stream, NULL, 1, 'backward') AS e), -1);
+	END IF;
+	RETURN evstore.stream_version(stream);
+END
+$$;
+REVOKE ALL ON FUNCTION evstore._version_seen(text) FROM PUBLIC;
+COMMENT ON FUNCTION evstore._version_seen(text) IS
+	'private: the version of a stream that the transaction''s reads see';
+
+/*
+ * append_retry(stream, decide, args, max_attempts, search_path)
+ *     returns first_version, version, position, attempts
+ *
+ * Have a function decide which events to append to a stream, and append them if
+ * the stream is still at the version that it decided on; if not, have it decide
+ * again.
+ *
+ * stream        the stream
+ * decide        decide(stream text, version bigint, args jsonb) RETURNS jsonb: an
+ *               array of events as append_events() takes them; NULL or [] to
+ *               append nothing.  version is the stream's, -1 if there is none
+ * args          passed on to decide
+ * max_attempts  how often to decide at most, 1 to 1000
+ * search_path   with which decide runs; default: the caller's
+ *
+ * first_version, version, position
+ *               as append_events() returns them; if there was nothing to append
+ *               NULL, the version that was decided on, NULL
+ * attempts      how often decide was called
+ *
+ * decide is called again after every lost race, so it should do nothing but read
+ * and compute.  Its reads must see what the other writer committed.  Under READ
+ * COMMITTED each call does.  Under REPEATABLE READ and SERIALIZABLE they see the
+ * transaction's snapshot, whenever they are made; deciding again could only repeat
+ * the mistake.  There decide is called once, and a conflict raised at once: it is
+ * the whole transaction that has to be tried again.
+ *
+ * The stream stays locked against other appends from the first attempt to append
+ * to the end of the transaction, so the second one succeeds, unless the first was
+ * to create the stream.
+ *
+ * Errors:
+ * VS001  still in conflict after max_attempts, or at once as said above
+ * VS010  decide does not have that form
+ * 42501  the caller may not execute decide
+ * 22023  max_attempts out of range
+ * and those of append_events() and of decide itself
+ */
+CREATE OR REPLACE FUNCTION evstore.append_retry(
+	stream text,
+	decide regprocedure,
+	args jsonb,
+	max_attempts int DEFAULT 5,
+	-- a default is evaluated before the function's own SET takes effect
+	search_path text DEFAULT pg_catalog.current_setting('search_path'),
+	OUT first_version bigint,
+	OUT version bigint,
+	OUT "position" bigint,
+	OUT attempts int)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	own_path CONSTANT text := current_setting('search_path');
+	can_retry CONSTANT boolean :=
+		current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable');
+	call text;
+	seen bigint;
+	events jsonb;
+	outcome record;
+BEGIN
+	call := format('SELECT %s($1, $2, $3)', evstore._check_decide(decide));
+	IF max_attempts IS NULL OR max_attempts NOT BETWEEN 1 AND 1000 THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'invalid_parameter_value',
+			MESSAGE = 'argument "max_attempts" must be from 1 to 1000',
+			DETAIL = jsonb_build_object('argument', 'max_attempts', 'value', max_attempts);
+	END IF;
+
+	FOR attempt IN 1 .. max_attempts LOOP
+		attempts := attempt;
+		seen := evstore._version_seen(stream);
+
+		PERFORM pg_catalog.set_config('search_path', search_path, true);
+		EXECUTE call INTO events USING stream, seen, args;
+		PERFORM pg_catalog.set_config('search_path', own_path, true);
+
+		IF events IS NULL OR events IN ('null', '[]') THEN
+			version := seen;
+			RETURN;
+		END IF;
+
+		IF attempt = max_attempts OR NOT can_retry THEN
+			-- the last attempt: a conflict is an error
+			SELECT a.first_version, a.version, a."position"
+			INTO append_retry.first_version, append_retry.version, append_retry."position"
+			FROM evstore.append_events(stream, events, expected_version => seen) AS a;
+			RETURN;
+		END IF;
+		SELECT t.* INTO outcome
+		FROM evstore.try_append(stream, events, expected_version => seen) AS t;
+		IF outcome.ok THEN
+			first_version := outcome.first_version;
+			version := outcome.version;
+			"position" := outcome."position";
+			RETURN;
+		END IF;
+	END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION evstore.append_retry(text, regprocedure, jsonb, int, text) FROM PUBLIC;
+COMMENT ON FUNCTION evstore.append_retry(text, regprocedure, jsonb, int, text) IS
+	'Decide and append; decide again if another writer was quicker';

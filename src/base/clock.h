@@ -1,0 +1,12 @@
+/*
+ * clock.h
+ *	  The one source of time.
+ */
+#ifndef EVSTORE_CLOCK_H
+#define EVSTORE_CLOCK_H
+
+#include "datatype/timestamp.h"
+
+extern TimestampTz evs_clock_now(void);
+
+#endif							/* EVSTORE_CLOCK_H */

@@ -1,0 +1,176 @@
+/*
+ * guc.c
+ *	  evstore's settings, sorted by name.
+ *
+ * A setting that changes what is stored or promised for everybody is
+ * PGC_SUSET; one that only describes the caller's own events is PGC_USERSET.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "base/guc.h"
+
+char	   *evs_guc_actor = NULL;
+bool		evs_guc_capture_context = false;
+char	   *evs_guc_causation_id = NULL;
+char	   *evs_guc_correlation_id = NULL;
+int			evs_guc_id_window = -1;
+int			evs_guc_max_batch = 100000;
+int			evs_guc_max_event_size = 16 * 1024 * 1024;
+char	   *evs_guc_now_override = NULL;
+int			evs_guc_partition_size = 10000000;
+char	   *evs_guc_traceparent = NULL;
+
+#define CORRELATION_ID_MAX 512
+
+/*
+ * Is the text a UUID in the form 8-4-4-4-12?  uuid_in() cannot be called from
+ * a check hook: it would throw.
+ */
+static bool
+looks_like_uuid(const char *s)
+{
+	for (int i = 0; i < 36; i++)
+	{
+		if (i == 8 || i == 13 || i == 18 || i == 23)
+		{
+			if (s[i] != '-')
+				return false;
+		}
+		else if (!isxdigit((unsigned char) s[i]))
+			return false;
+	}
+	return s[36] == '\0';
+}
+
+static bool
+check_causation_id(char **newval, void **extra, GucSource source)
+{
+	if (*newval == NULL || **newval == '\0' || looks_like_uuid(*newval))
+		return true;
+	GUC_check_errdetail("The value must be the id of an event, a UUID, or empty.");
+	return false;
+}
+
+static bool
+check_correlation_id(char **newval, void **extra, GucSource source)
+{
+	if (*newval == NULL || strlen(*newval) <= CORRELATION_ID_MAX)
+		return true;
+	GUC_check_errdetail("The value is longer than %d bytes.", CORRELATION_ID_MAX);
+	return false;
+}
+
+/* W3C Trace Context, version 00: version-trace id-parent id-flags. */
+static bool
+check_traceparent(char **newval, void **extra, GucSource source)
+{
+	const char *s = *newval;
+	static const int dash[] = {2, 35, 52};
+	int			next = 0;
+
+	if (s == NULL || *s == '\0')
+		return true;
+	for (int i = 0; i < 55; i++)
+	{
+		if (next < (int) lengthof(dash) && i == dash[next])
+		{
+			next++;
+			if (s[i] == '-')
+				continue;
+		}
+		else if (isxdigit((unsigned char) s[i]))
+			continue;
+		GUC_check_errdetail("The value must be a W3C traceparent such as 00-<32 hex digits>-<16 hex digits>-01, or empty.");
+		return false;
+	}
+	if (s[55] == '\0')
+		return true;
+	GUC_check_errdetail("The value has characters after the trace flags.");
+	return false;
+}
+
+static void
+define_session_settings(void)
+{
+	DefineCustomStringVariable("evstore.actor",
+							   "Who causes the events that this session appends.",
+							   "Stored as \"actor\" in the metadata of events that do not name one.",
+							   &evs_guc_actor, "", PGC_USERSET, 0, NULL, NULL, NULL);
+
+	/* Not USERSET: the point is that the client cannot leave it out. */
+	DefineCustomBoolVariable("evstore.capture_context",
+							 "Store who appended in the metadata of each event.",
+							 "Adds \"context\" with the session user, application, client address and transaction.",
+							 &evs_guc_capture_context, false, PGC_SUSET, 0, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("evstore.causation_id",
+							   "Id of the event that causes the events that this session appends.",
+							   NULL,
+							   &evs_guc_causation_id, "", PGC_USERSET, 0,
+							   check_causation_id, NULL, NULL);
+
+	DefineCustomStringVariable("evstore.correlation_id",
+							   "Correlation id of the events that this session appends.",
+							   NULL,
+							   &evs_guc_correlation_id, "", PGC_USERSET, 0,
+							   check_correlation_id, NULL, NULL);
+
+	DefineCustomStringVariable("evstore.traceparent",
+							   "W3C trace context of the events that this session appends.",
+							   "Stored as \"traceparent\" in the metadata of events that do not name one.",
+							   &evs_guc_traceparent, "", PGC_USERSET, 0,
+							   check_traceparent, NULL, NULL);
+}
+
+static void
+define_store_settings(void)
+{
+	/*
+	 * Random (not time-ordered) event ids can be anywhere in the log.  Looking
+	 * at each partition costs about a microsecond; who cannot pay that for
+	 * hundreds of partitions may bound the search.
+	 */
+	DefineCustomIntVariable("evstore.id_window",
+							"How far back event ids that are not UUIDv7 are compared with those of older partitions.",
+							"-1 compares with all partitions.",
+							&evs_guc_id_window, -1, -1, INT_MAX, PGC_SUSET, GUC_UNIT_MIN,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("evstore.max_batch",
+							"Largest number of events in one call.",
+							NULL,
+							&evs_guc_max_batch, 100000, 1, 10000000, PGC_SUSET, 0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("evstore.max_event_size",
+							"Largest size of an event's data and metadata together, as stored before compression.",
+							NULL,
+							&evs_guc_max_event_size, 16 * 1024 * 1024, 1024, 255 * 1024 * 1024,
+							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+
+	/* Retries, leases and timers are tested by moving the clock, not by waiting. */
+	DefineCustomStringVariable("evstore.now_override",
+							   "For tests: the time that evstore takes for now.",
+							   NULL,
+							   &evs_guc_now_override, "", PGC_SUSET, GUC_NOT_IN_SAMPLE,
+							   NULL, NULL, NULL);
+
+	DefineCustomIntVariable("evstore.partition_size",
+							"Number of positions in a partition of the event log.",
+							"Takes effect for partitions that are made from now on.",
+							&evs_guc_partition_size, 10000000, 10, INT_MAX, PGC_SUSET, 0,
+							NULL, NULL, NULL);
+}
+
+void
+evs_guc_init(void)
+{
+	define_session_settings();
+	define_store_settings();
+	MarkGUCPrefixReserved("evstore");
+}

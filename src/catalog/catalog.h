@@ -1,0 +1,51 @@
+/*
+ * catalog.h
+ *	  Where evstore's relations are, and who may use them.
+ */
+#ifndef EVSTORE_CATALOG_H
+#define EVSTORE_CATALOG_H
+
+#include "nodes/parsenodes.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
+
+typedef struct EvsCatalog
+{
+	Oid			schema;
+	Oid			owner;			/* of the extension's tables */
+	Oid			event_log;
+	Oid			stream;
+	Oid			stream_pkey;
+	Oid			stream_name_key;
+	Oid			stream_restricted_idx;
+	Oid			sealed;
+	Oid			instance;
+	Oid			safe_point;
+	Oid			position_seq;
+	Oid			stream_id_seq;
+	Oid			events_view;
+} EvsCatalog;
+
+/*
+ * The OIDs of this database's evstore.  Throws if the extension is not
+ * installed.  The result is valid until the next call; a caller that reads
+ * tables in between keeps copies.
+ */
+extern const EvsCatalog *evs_catalog(void);
+
+/* Open one of our relations; a clear error if the extension is just gone. */
+extern Relation evs_open(Oid relid, LOCKMODE lockmode);
+
+/*
+ * Throw unless the current user has the right on evstore: ACL_SELECT to read,
+ * ACL_INSERT to append, ACL_UPDATE to change streams, ACL_DELETE to scavenge.
+ * The functions bypass the executor, so they check this themselves; the right
+ * is that on the view evstore.events, see grant_access().
+ */
+extern void evs_check_right(AclMode right);
+
+/* Called when the schema's relations change; for caches built on them. */
+typedef void (*EvsInvalidateHook) (Oid relid);
+extern void evs_catalog_on_invalidate(EvsInvalidateHook hook);
+
+#endif							/* EVSTORE_CATALOG_H */

@@ -1,0 +1,29 @@
+/*
+ * evstore.c
+ *	  Module magic and initialisation.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#include "base/guc.h"
+#include "compat.h"
+
+EVS_MODULE_MAGIC("evstore", EVS_VERSION);
+
+PG_FUNCTION_INFO_V1(evs_version);
+
+void
+_PG_init(void)
+{
+	evs_guc_init();
+}
+
+/* version() → text: the version of the loaded library. */
+Datum
+evs_version(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(EVS_VERSION));
+}

@@ -1,0 +1,35 @@
+/*
+ * spi.h
+ *	  The only place that runs SQL.
+ *
+ * A begin/end pair connects SPI with search_path = pg_catalog, pg_temp and,
+ * if asked, as the owner of evstore's tables, and undoes all of it.  An error
+ * in between is cleaned up by (sub)transaction abort, except for the user id,
+ * which PostgreSQL also resets there.
+ */
+#ifndef EVSTORE_SPI_H
+#define EVSTORE_SPI_H
+
+#include "fmgr.h"
+
+typedef struct EvsSpi
+{
+	Oid			user;
+	int			sec_context;
+	int			guc_level;
+} EvsSpi;
+
+extern void evs_spi_begin(EvsSpi *spi, bool as_owner);
+extern void evs_spi_end(EvsSpi *spi);
+
+/* For owner's DDL that event triggers of the database must not refuse. */
+extern void evs_spi_quiet_event_triggers(void);
+
+/* Run one utility or DML statement without parameters. */
+extern void evs_spi_run(const char *sql);
+
+/* Run one statement with parameters; returns the number of rows. */
+extern uint64 evs_spi_run_args(const char *sql, int nargs, Oid *types,
+							   Datum *values, const char *nulls);
+
+#endif							/* EVSTORE_SPI_H */

@@ -1,0 +1,233 @@
+/*
+ * admin_funcs.c
+ *	  SQL functions for the lifecycle of streams and for operators.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "base/guc.h"
+#include "catalog/catalog.h"
+#include "exec/heap_writer.h"
+#include "stream/batch.h"
+#include "stream/leaf.h"
+#include "stream/lifecycle.h"
+#include "stream/partition.h"
+#include "stream/position.h"
+#include "stream/seal.h"
+#include "stream/stream.h"
+#include "compat.h"
+
+PG_FUNCTION_INFO_V1(evs_delete_stream);
+PG_FUNCTION_INFO_V1(evs_tombstone_stream);
+PG_FUNCTION_INFO_V1(evs_truncate_stream);
+PG_FUNCTION_INFO_V1(evs_set_stream);
+PG_FUNCTION_INFO_V1(evs_scavenge);
+PG_FUNCTION_INFO_V1(evs_create_partitions);
+PG_FUNCTION_INFO_V1(evs_record_safe_position);
+PG_FUNCTION_INFO_V1(evs_adopt);
+PG_FUNCTION_INFO_V1(evs_is_adopted);
+PG_FUNCTION_INFO_V1(evs_last_position);
+PG_FUNCTION_INFO_V1(evs_now);
+
+static char *
+get_stream_name(FunctionCallInfo fcinfo)
+{
+	return evs_stream_check_name(PG_ARGISNULL(0) ? NULL :
+								 (struct varlena *) PG_GETARG_TEXT_PP(0), "stream");
+}
+
+static int64
+get_expected(FunctionCallInfo fcinfo)
+{
+	return evs_batch_expected(PG_ARGISNULL(1), PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1));
+}
+
+Datum
+evs_delete_stream(PG_FUNCTION_ARGS)
+{
+	char	   *stream = get_stream_name(fcinfo);
+
+	PG_RETURN_INT64(evs_lifecycle_delete(stream, get_expected(fcinfo)));
+}
+
+Datum
+evs_tombstone_stream(PG_FUNCTION_ARGS)
+{
+	char	   *stream = get_stream_name(fcinfo);
+	char	   *reason = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+
+	PG_RETURN_INT64(evs_lifecycle_tombstone(stream, get_expected(fcinfo), reason));
+}
+
+Datum
+evs_truncate_stream(PG_FUNCTION_ARGS)
+{
+	char	   *stream = get_stream_name(fcinfo);
+
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"before_version\" must not be null")));
+	if (PG_GETARG_INT64(1) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"before_version\" must not be negative")));
+	PG_RETURN_INT64(evs_lifecycle_truncate(stream, PG_GETARG_INT64(1)));
+}
+
+static bool
+is_negative(const Interval *interval)
+{
+	Interval	zero = {0};
+
+	return DatumGetBool(DirectFunctionCall2(interval_lt,
+											IntervalPGetDatum(unconstify(Interval *, interval)),
+											IntervalPGetDatum(&zero)));
+}
+
+/* set_stream(stream, max_count, max_age, metadata) */
+Datum
+evs_set_stream(PG_FUNCTION_ARGS)
+{
+	char	   *stream = get_stream_name(fcinfo);
+	int64		max_count = PG_ARGISNULL(1) ? -1 : PG_GETARG_INT64(1);
+	Interval   *max_age = PG_ARGISNULL(2) ? NULL : PG_GETARG_INTERVAL_P(2);
+	Jsonb	   *metadata = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3);
+
+	if (!PG_ARGISNULL(1) && max_count < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"max_count\" must not be negative"),
+				 errhint("0 removes the limit, null leaves it as it is.")));
+	if (max_age != NULL && is_negative(max_age))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"max_age\" must not be negative"),
+				 errhint("0 removes the limit, null leaves it as it is.")));
+	if (metadata != NULL && !JB_ROOT_IS_OBJECT(metadata))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"metadata\" must be a JSON object")));
+	evs_lifecycle_set(stream, max_count, max_age, metadata);
+	PG_RETURN_VOID();
+}
+
+Datum
+evs_scavenge(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	evs_lifecycle_scavenge((ReturnSetInfo *) fcinfo->resultinfo);
+	return (Datum) 0;
+}
+
+/* create_partitions(n): n leaves more after the newest; returns how many */
+Datum
+evs_create_partitions(PG_FUNCTION_ARGS)
+{
+	int32		n = PG_GETARG_INT32(0);
+
+	PreventCommandIfReadOnly("evstore create_partitions");
+	if (n < 1 || n > 10000)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"n\" must be between 1 and 10000")));
+	evs_check_right(ACL_UPDATE);
+	PG_RETURN_INT32(evs_partition_make(0, n, evs_guc_partition_size));
+}
+
+/*
+ * record_safe_position(): write the safe position down for standbys, which
+ * have no registry of their own.  The row is written after the position was
+ * read, so whoever sees the row sees the appends that it speaks of.
+ */
+Datum
+evs_record_safe_position(PG_FUNCTION_ARGS)
+{
+	int64		safe;
+	Relation	rel;
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+	EvsWriter  *writer;
+	ItemPointerData tid;
+	bool		found;
+
+	PreventCommandIfReadOnly("evstore record_safe_position");
+	evs_check_right(ACL_UPDATE);
+	rel = evs_open(evs_catalog()->safe_point, ShareRowExclusiveLock);
+	safe = evs_position_safe();
+
+	slot = table_slot_create(rel, NULL);
+	scan = table_beginscan(rel, SnapshotSelf, 0, NULL);
+	found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+	tid = slot->tts_tid;
+	table_endscan(scan);
+
+	writer = evs_writer_open(rel);
+	if (!found)
+	{
+		ExecDropSingleTupleTableSlot(slot);
+		slot = evs_writer_slot(writer, 1);
+	}
+	ExecClearTuple(slot);
+	slot->tts_values[0] = Int64GetDatum(safe);
+	slot->tts_values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	slot->tts_isnull[0] = slot->tts_isnull[1] = false;
+	if (found)
+	{
+		ExecStoreVirtualTuple(slot);
+		evs_writer_update(writer, &tid, slot);
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	else
+		evs_writer_add(writer, 0);
+	evs_writer_close(writer);
+	relation_close(rel, NoLock);
+	CommandCounterIncrement();
+	PG_RETURN_INT64(safe);
+}
+
+/* adopt(): this database is the one that acts from now on */
+Datum
+evs_adopt(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("evstore adopt");
+	evs_check_right(ACL_UPDATE);
+	evs_instance_adopt();
+	CommandCounterIncrement();
+	PG_RETURN_VOID();
+}
+
+/* _is_adopted(system_identifier, database_oid): is the instance row ours? */
+Datum
+evs_is_adopted(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL((uint64) PG_GETARG_INT64(0) == GetSystemIdentifier() &&
+				   PG_GETARG_OID(1) == MyDatabaseId);
+}
+
+/* _last_position(): the last position that was drawn */
+Datum
+evs_last_position(PG_FUNCTION_ARGS)
+{
+	evs_check_right(ACL_SELECT);
+	PG_RETURN_INT64(evs_position_last());
+}
+
+/* _now(): what evstore takes for now */
+Datum
+evs_now(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(evs_clock_now());
+}

@@ -1,0 +1,65 @@
+/*
+ * event.h
+ *	  Events as rows: of the log, and of type evstore.event.
+ */
+#ifndef EVSTORE_EVENT_H
+#define EVSTORE_EVENT_H
+
+#include "executor/tuptable.h"
+#include "utils/uuid.h"
+
+#include "stream/batch.h"
+#include "stream/leaf.h"
+
+/* Columns of the composite type evstore.event. */
+enum
+{
+	EVS_EVENT_POSITION,
+	EVS_EVENT_STREAM,
+	EVS_EVENT_VERSION,
+	EVS_EVENT_EVENT_ID,
+	EVS_EVENT_TYPE,
+	EVS_EVENT_SCHEMA_VERSION,
+	EVS_EVENT_DATA,
+	EVS_EVENT_METADATA,
+	EVS_EVENT_CORRELATION_ID,
+	EVS_EVENT_CAUSATION_ID,
+	EVS_EVENT_SOURCE,
+	EVS_EVENT_OCCURRED_AT,
+	EVS_EVENT_RECORDED_AT,
+	EVS_EVENT_TAGS,
+	EVS_EVENT_NCOLUMNS
+};
+
+/* What a new row has beside the caller's event. */
+typedef struct EvsPlace
+{
+	int64		position;
+	int64		stream_id;
+	int64		version;
+	int32		category_hash;
+	TimestampTz recorded_at;
+} EvsPlace;
+
+/* Fill a slot of the leaf; returns roughly how many bytes the row has. */
+extern Size evs_event_to_row(const EvsNewEvent *event, const EvsPlace *place,
+							 const EvsLeaf *leaf, TupleTableSlot *slot);
+
+/* The columns of evstore.event from a leaf's row. */
+extern void evs_event_from_row(EvsLeaf *leaf, TupleTableSlot *slot, Datum stream_name,
+							   Datum *values, bool *nulls);
+
+/* A new UUIDv7; ids made by one backend increase. */
+extern void evs_uuid7(pg_uuid_t *uuid);
+
+/* The time in a UUIDv7; false for other kinds of UUID. */
+extern bool evs_uuid7_time(const pg_uuid_t *uuid, TimestampTz *time);
+
+/*
+ * Metadata as stored: what the caller passed, and what the session's settings
+ * add.  evs_metadata_matches() compares a retry's with what was stored.
+ */
+extern Jsonb *evs_metadata_stored(Jsonb *passed);
+extern bool evs_metadata_matches(Jsonb *passed, Jsonb *stored);
+
+#endif							/* EVSTORE_EVENT_H */

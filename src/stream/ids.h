@@ -1,0 +1,39 @@
+/*
+ * ids.h
+ *	  Event ids: unique in the whole log, and the key of idempotent appends.
+ */
+#ifndef EVSTORE_IDS_H
+#define EVSTORE_IDS_H
+
+#include "utils/relcache.h"
+
+#include "stream/append.h"
+#include "stream/batch.h"
+#include "stream/stream.h"
+
+typedef enum EvsRetry
+{
+	EVS_RETRY_NO,				/* none of the ids is known */
+	EVS_RETRY_SAME,				/* all are, with the same content: a retry */
+} EvsRetry;
+
+/*
+ * Is the batch a retry of an append that has been done?  Throws VS003 if some
+ * ids are known and it is not.  The stream is locked by the caller.
+ */
+extern EvsRetry evs_ids_check_retry(Relation log, const EvsBatch *batch,
+									const EvsStream *stream, EvsAppendResult *result);
+
+/*
+ * After the events have been inserted: throw VS003 if another leaf has one of
+ * the ids.  leaf_of[i] is the leaf that event i went to.
+ */
+extern void evs_ids_check_other_leaves(Relation log, const EvsBatch *batch,
+									   const Oid *leaf_of);
+
+extern bool evs_batch_has_ids(const EvsBatch *batch);
+
+/* Throw VS003 for one id. */
+extern void evs_ids_throw_duplicate(const char *stream, const pg_uuid_t *id, int index);
+
+#endif							/* EVSTORE_IDS_H */

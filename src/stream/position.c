@@ -1,0 +1,484 @@
+/*
+ * position.c
+ *	  Drawing positions, the registry of appends in flight, and the safe position.
+ *
+ * The protocol
+ * ------------
+ * An appender reads the sequence's last value (its floor), takes a lock whose
+ * tag names the floor, and only then draws positions, all above the floor.  It
+ * keeps the lock to the end of its transaction.  A reader reads the sequence's
+ * last value first and scans the lock table second.  If no floor is held, the
+ * last value is safe; else the lowest floor is.
+ *
+ * Why that is right: consider an appender whose lock the scan missed.  Either
+ * it took the lock after the scan; then it draws after the reader has read the
+ * sequence, so above the value read.  Or it had released the lock already;
+ * locks are released after the transaction has become visible.
+ *
+ * A lock belongs to the resource owner of the append, so a savepoint that is
+ * rolled back gives back exactly its share; it survives PREPARE TRANSACTION
+ * and a restart, because the lock manager does.
+ *
+ * A position must never be handed out twice or out of order.  CACHE above 1
+ * would do that silently, so would setval() or RESTART to a lower value: both
+ * are refused here, the latter by a look at the newest event of the leaf that
+ * the next position belongs to, taken before the floor is read.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/visibilitymap.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_sequence.h"
+#include "commands/sequence.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "catalog/catalog.h"
+#include "catalog/scan.h"
+#include "stream/leaf.h"
+#include "stream/position.h"
+#include "compat.h"
+
+/* A backend scans the lock table at most once in this time, in microseconds. */
+#define SCAN_INTERVAL 1000
+
+/* Readings that evs_position_visible() can fall back to. */
+#define NREADINGS 4
+
+/* The floor of this backend's current transaction. */
+static int64 my_floor = 0;
+static LocalTransactionId my_floor_lxid = InvalidLocalTransactionId;
+
+/* The last scan. */
+static Oid	scanned_seq = InvalidOid;
+static TimestampTz scanned_at = 0;
+static int64 scanned_last = 0;
+static int64 scanned_safe = 0;
+
+/* A safe position and a snapshot that was taken after it. */
+typedef struct Reading
+{
+	Oid			seq;
+	int64		safe;
+	TransactionId xmax;
+	uint32		xcnt;
+	uint32		xip_size;
+	TransactionId *xip;
+} Reading;
+
+static Reading readings[NREADINGS];
+static int	newest_reading = 0;
+
+static void
+floor_tag(LOCKTAG *tag, int64 floor)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId,
+						 (uint32) ((uint64) floor >> 32), (uint32) floor,
+						 EVS_LOCK_IN_FLIGHT);
+}
+
+/* Read the sequence as sequence.c does, without its ACL check on the caller. */
+int64
+evs_position_last(void)
+{
+	Relation	seq = evs_open(evs_catalog()->position_seq, AccessShareLock);
+	Buffer		buffer;
+	Page		page;
+	HeapTupleData tuple;
+	Form_pg_sequence_data form;
+	int64		last;
+
+	if (seq->rd_rel->relkind != RELKIND_SEQUENCE)
+		elog(ERROR, "\"%s\" is not a sequence", RelationGetRelationName(seq));
+	buffer = ReadBuffer(seq, 0);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	tuple.t_data = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
+	form = (Form_pg_sequence_data) GETSTRUCT(&tuple);
+	last = form->is_called ? form->last_value : form->last_value - 1;
+	UnlockReleaseBuffer(buffer);
+	relation_close(seq, AccessShareLock);
+	return last;
+}
+
+static void
+throw_sequence_misused(const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("sequence \"evstore.position_seq\" does not hand out increasing positions"),
+			 errdetail("%s", detail),
+			 errhint("Undo what was done to the sequence: ALTER SEQUENCE evstore.position_seq CACHE 1 INCREMENT 1 NO CYCLE, and set it to the highest position ever used or above.")));
+}
+
+static void
+check_sequence_options(Oid seqid)
+{
+	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(seqid));
+	Form_pg_sequence form;
+	bool		ok;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for sequence %u", seqid);
+	form = (Form_pg_sequence) GETSTRUCT(tuple);
+	ok = form->seqcache == 1 && form->seqincrement == 1 && !form->seqcycle;
+	ReleaseSysCache(tuple);
+	if (!ok)
+		throw_sequence_misused("CACHE or INCREMENT is not 1, or the sequence cycles.");
+}
+
+/* The newest position stored in a leaf by anyone, in progress or not; or 0. */
+static int64
+newest_in_leaf(Oid relid)
+{
+	Relation	rel = evs_leaf_open(relid, AccessShareLock);
+	EvsLeaf    *leaf;
+	EvsScan		scan;
+	int64		position = 0;
+
+	if (rel == NULL)
+		return 0;
+	leaf = evs_leaf_describe(rel);
+	evs_scan_begin(&scan, rel, leaf->position_index, SnapshotAny, 0, NULL,
+				   BackwardScanDirection);
+	if (evs_scan_next(&scan))
+		position = evs_leaf_get_int8(leaf, scan.slot, EVS_LOG_POSITION);
+	evs_scan_end(&scan);
+	relation_close(rel, AccessShareLock);
+	return position;
+}
+
+/*
+ * Has the sequence been moved back?  Whatever is stored was drawn, so a
+ * stored position, read first, can never be above the sequence, read second.
+ * Looking into the leaf of the next position is enough, and into those after
+ * it in the rare case that there are more than the ones made ahead of need.
+ */
+static int64
+read_floor_checked(Relation log)
+{
+	int64		next = evs_position_last() + 1;
+	int64		stored = 0;
+	EvsLeafRange range;
+	int64		floor;
+
+	for (int i = 0; i < 3 && evs_leaf_find(log, next, &range); i++)
+	{
+		stored = Max(stored, newest_in_leaf(range.relid));
+		next = range.upper;
+		if (next >= evs_leaf_end(log))
+			break;
+	}
+
+	floor = evs_position_last();
+	if (floor < stored)
+		throw_sequence_misused(psprintf("Its last value is " INT64_FORMAT
+										", but position " INT64_FORMAT " is in the log.",
+										floor, stored));
+	return floor;
+}
+
+/* Hold a floor for the current resource owner; returns it. */
+static int64
+register_in_flight(Relation log)
+{
+	LOCKTAG		tag;
+
+	if (my_floor_lxid == evs_my_lxid())
+	{
+		/* Still held?  A savepoint's rollback may have given it back. */
+		floor_tag(&tag, my_floor);
+		if (evs_lock_held_by_me(&tag, ShareLock))
+		{
+			(void) LockAcquire(&tag, ShareLock, false, false);
+			return my_floor;
+		}
+	}
+
+	/* Sequence first, lock second; the floor may only be too low. */
+	my_floor_lxid = InvalidLocalTransactionId;
+	my_floor = read_floor_checked(log);
+	floor_tag(&tag, my_floor);
+	(void) LockAcquire(&tag, ShareLock, false, false);
+	my_floor_lxid = evs_my_lxid();
+	return my_floor;
+}
+
+void
+evs_position_draw(Relation log, int n, int64 *positions)
+{
+	Oid			seqid = evs_catalog()->position_seq;
+	int64		previous;
+
+	check_sequence_options(seqid);
+	previous = register_in_flight(log);
+	for (int i = 0; i < n; i++)
+	{
+		positions[i] = nextval_internal(seqid, false);
+		if (positions[i] <= previous)
+			throw_sequence_misused(psprintf("It gave " INT64_FORMAT " after " INT64_FORMAT ".",
+											positions[i], previous));
+		previous = positions[i];
+	}
+}
+
+/* The lowest floor that any transaction of this database holds. */
+static bool
+lowest_floor(int64 *floor)
+{
+	LockData   *locks = GetLockStatusData();
+	bool		found = false;
+
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		LockInstanceData *lock = &locks->locks[i];
+		int64		held;
+
+		if (lock->holdMask == 0 ||
+			lock->locktag.locktag_type != LOCKTAG_ADVISORY ||
+			lock->locktag.locktag_field4 != EVS_LOCK_IN_FLIGHT ||
+			lock->locktag.locktag_field1 != MyDatabaseId)
+			continue;
+		held = (int64) (((uint64) lock->locktag.locktag_field2 << 32) |
+						lock->locktag.locktag_field3);
+		if (!found || held < *floor)
+			*floor = held;
+		found = true;
+	}
+	return found;
+}
+
+/* Wait until the next scan is due.  A millisecond at most, so not a latch. */
+static void
+wait_for_scan_turn(void)
+{
+	TimestampTz since = GetCurrentTimestamp() - scanned_at;
+
+	if (since >= 0 && since < SCAN_INTERVAL)
+		pg_usleep(SCAN_INTERVAL - since);
+}
+
+static void
+scan_lock_table(void)
+{
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
+												  "evstore lock scan",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+	int64		last = evs_position_last();
+	int64		floor = 0;
+
+	/* the order of these two is the proof's: sequence, then locks */
+	if (!lowest_floor(&floor) || floor > last)
+		floor = last;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+
+	scanned_last = last;
+	scanned_safe = Max(scanned_safe, floor);
+	scanned_at = GetCurrentTimestamp();
+}
+
+/*
+ * On a standby there is no registry, and the sequence is ahead of the truth.
+ * The primary records its safe position in a row, after the appends it
+ * speaks of; who sees the row sees them.
+ */
+static int64
+recorded_safe_position(Snapshot snapshot)
+{
+	Relation	rel = evs_open(evs_catalog()->safe_point, AccessShareLock);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	int64		position = -1;
+	bool		isnull;
+
+	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		position = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	if (position < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the primary has not recorded a safe position yet"),
+				 errhint("Run evstore.record_safe_position() on the primary at intervals.")));
+	return position;
+}
+
+int64
+evs_position_safe(void)
+{
+	Oid			seqid = evs_catalog()->position_seq;
+
+	if (RecoveryInProgress())
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+		int64		position = recorded_safe_position(snapshot);
+
+		UnregisterSnapshot(snapshot);
+		return position;
+	}
+
+	if (scanned_seq != seqid)
+	{
+		scanned_seq = seqid;
+		scanned_at = 0;
+		scanned_last = scanned_safe = 0;
+	}
+
+	/* Nothing was in flight then, and nothing has been drawn since. */
+	if (scanned_safe == scanned_last && scanned_at != 0 &&
+		evs_position_last() == scanned_last)
+		return scanned_safe;
+
+	wait_for_scan_turn();
+	scan_lock_table();
+	return scanned_safe;
+}
+
+/*
+ * Readings
+ *
+ * A statement's snapshot is older than the safe position that a function in
+ * it can read, so an append that ended in between would be at or below the
+ * safe position and yet invisible: skipped.  A safe position is right for a
+ * snapshot that sees everything a snapshot taken after the position sees.  So
+ * keep such pairs: the planner takes one before the executor's snapshot.
+ */
+static void
+remember_reading(int64 safe, Snapshot later)
+{
+	Reading    *reading;
+
+	newest_reading = (newest_reading + 1) % NREADINGS;
+	reading = &readings[newest_reading];
+	reading->seq = InvalidOid;
+	if (reading->xip_size < later->xcnt)
+	{
+		reading->xip_size = 0;
+		if (reading->xip != NULL)
+			pfree(reading->xip);
+		reading->xip = MemoryContextAlloc(TopMemoryContext,
+										  sizeof(TransactionId) * (later->xcnt + 32));
+		reading->xip_size = later->xcnt + 32;
+	}
+	reading->safe = safe;
+	reading->xmax = later->xmax;
+	reading->xcnt = later->xcnt;
+	if (later->xcnt > 0)
+		memcpy(reading->xip, later->xip, sizeof(TransactionId) * later->xcnt);
+	reading->seq = evs_catalog()->position_seq;
+}
+
+/* Does the snapshot see all that the reading's snapshot saw? */
+static bool
+reading_fits(const Reading *reading, Snapshot snapshot)
+{
+	if (reading->seq != evs_catalog()->position_seq ||
+		TransactionIdPrecedes(snapshot->xmax, reading->xmax))
+		return false;
+	for (uint32 i = 0; i < snapshot->xcnt; i++)
+	{
+		bool		was_running = TransactionIdFollowsOrEquals(snapshot->xip[i], reading->xmax);
+
+		for (uint32 j = 0; !was_running && j < reading->xcnt; j++)
+			was_running = TransactionIdEquals(snapshot->xip[i], reading->xip[j]);
+		if (!was_running)
+			return false;
+	}
+	return true;
+}
+
+/* The lowest position in a leaf that is committed but not in the snapshot. */
+static int64
+lowest_unseen_in_leaf(Oid relid, Snapshot snapshot, int64 limit)
+{
+	Relation	rel = evs_leaf_open(relid, AccessShareLock);
+	BlockNumber all_visible;
+	EvsLeaf    *leaf;
+	EvsScan		scan;
+
+	if (rel == NULL)
+		return limit;
+	visibilitymap_count(rel, &all_visible, NULL);
+	if (all_visible < RelationGetNumberOfBlocks(rel))
+	{
+		leaf = evs_leaf_describe(rel);
+		evs_scan_begin(&scan, rel, leaf->position_index, SnapshotSelf, 0, NULL,
+					   ForwardScanDirection);
+		while (evs_scan_next(&scan))
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (table_tuple_satisfies_snapshot(rel, scan.slot, snapshot))
+				continue;
+			limit = Min(limit, evs_leaf_get_int8(leaf, scan.slot, EVS_LOG_POSITION));
+			break;
+		}
+		evs_scan_end(&scan);
+	}
+	relation_close(rel, AccessShareLock);
+	return limit;
+}
+
+/* No reading fits: look at the log itself.  Slow, but never wrong. */
+static int64
+visible_by_search(int64 safe, Snapshot snapshot)
+{
+	Relation	log = evs_open(evs_catalog()->event_log, AccessShareLock);
+	int64		limit = safe + 1;
+	int			nleaves;
+	EvsLeafRange *leaves = evs_leaf_list(log, &nleaves);
+
+	for (int i = 0; i < nleaves && leaves[i].lower <= safe; i++)
+	{
+		limit = lowest_unseen_in_leaf(leaves[i].relid, snapshot, limit);
+		if (limit <= safe)
+			break;
+	}
+	relation_close(log, AccessShareLock);
+	return limit - 1;
+}
+
+void
+evs_position_remember(void)
+{
+	if (!RecoveryInProgress() && !IsInParallelMode())
+	{
+		int64		safe = evs_position_safe();
+
+		remember_reading(safe, GetLatestSnapshot());
+	}
+}
+
+int64
+evs_position_visible(void)
+{
+	Snapshot	snapshot = GetActiveSnapshot();
+	int64		safe;
+
+	if (RecoveryInProgress())
+		return recorded_safe_position(snapshot);
+
+	safe = evs_position_safe();
+	remember_reading(safe, GetLatestSnapshot());
+	for (int i = 0; i < NREADINGS; i++)
+	{
+		Reading    *reading = &readings[(newest_reading + NREADINGS - i) % NREADINGS];
+
+		if (reading_fits(reading, snapshot))
+			return reading->safe;
+	}
+	return visible_by_search(safe, snapshot);
+}

@@ -1,0 +1,36 @@
+/*
+ * position.h
+ *	  Drawing positions, the registry of appends in flight, and the safe position.
+ */
+#ifndef EVSTORE_POSITION_H
+#define EVSTORE_POSITION_H
+
+#include "utils/relcache.h"
+
+/* Number that tells evstore's advisory locks from others' (pg_locks.objsubid). */
+#define EVS_LOCK_IN_FLIGHT	17750
+#define EVS_LOCK_PARTITION	17751
+
+/*
+ * Register the current transaction as one that appends, and draw n positions,
+ * increasing, all above every position that was drawn before the call.
+ */
+extern void evs_position_draw(Relation log, int n, int64 *positions);
+
+/* The last position that was drawn, whether or not its append has ended. */
+extern int64 evs_position_last(void);
+
+/*
+ * The highest position p such that every append at or below p has ended and
+ * is visible to a snapshot taken after the call.  0 on an empty store.  Never
+ * decreases within a backend.
+ */
+extern int64 evs_position_safe(void);
+
+/* The same for the active snapshot, which may be older than the call. */
+extern int64 evs_position_visible(void);
+
+/* Take a reading before the snapshot of the statement that is being planned. */
+extern void evs_position_remember(void);
+
+#endif							/* EVSTORE_POSITION_H */

@@ -1,0 +1,445 @@
+/*
+ * read.c
+ *	  Reading events: of a stream, of the log, by id.
+ *
+ * Snapshots.  A stream is read with a snapshot as any SQL statement of a
+ * volatile function would take it: the transaction's own appends are visible,
+ * and REPEATABLE READ means what it says.  The log is read up to the safe
+ * position, which is taken first, with a fresh snapshot, which is taken
+ * second, at every isolation level: the other order would skip events.
+ *
+ * Results are materialised in a tuple store, which spills to disk beyond
+ * work_mem: a stream of a million events does not have to fit in memory, and
+ * the read is over, with its locks released, before the first row is used.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/stratnum.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/debug_point.h"
+#include "catalog/catalog.h"
+#include "catalog/scan.h"
+#include "stream/event.h"
+#include "stream/leaf.h"
+#include "stream/position.h"
+#include "stream/read.h"
+#include "stream/stream.h"
+#include "stream/visibility.h"
+#include "compat.h"
+
+/* The scratch context is reset after so many rows. */
+#define RESET_INTERVAL 256
+
+/* One read: relations, snapshot, and where rows go. */
+typedef struct ReadState
+{
+	Relation	log;
+	Relation	streams;
+	Snapshot	snapshot;
+	EvsStreamReader reader;
+	ReturnSetInfo *result;
+	int64		remaining;		/* rows still wanted, or EVS_READ_ALL */
+	MemoryContext scratch;
+	int			seen;
+	EvsLeafRange *leaves;
+	int			nleaves;
+} ReadState;
+
+static void
+begin_read(ReadState *state, ReturnSetInfo *result, int64 max_count, Snapshot snapshot)
+{
+	const EvsCatalog *catalog = evs_catalog();
+
+	state->log = evs_open(catalog->event_log, AccessShareLock);
+	state->streams = evs_open(catalog->stream, AccessShareLock);
+	state->snapshot = RegisterSnapshot(snapshot);
+	state->result = result;
+	state->remaining = max_count;
+	state->seen = 0;
+	state->scratch = AllocSetContextCreate(CurrentMemoryContext, "evstore read",
+										   ALLOCSET_DEFAULT_SIZES);
+	state->leaves = evs_leaf_list(state->log, &state->nleaves);
+}
+
+static void
+end_read(ReadState *state)
+{
+	MemoryContextDelete(state->scratch);
+	UnregisterSnapshot(state->snapshot);
+	relation_close(state->streams, AccessShareLock);
+	relation_close(state->log, AccessShareLock);
+}
+
+static bool
+is_full(const ReadState *state)
+{
+	return state->remaining == 0;
+}
+
+/* Large values are fetched when the row is used: their table must stay. */
+static bool
+has_external(const Datum *values, const bool *nulls)
+{
+	static const int columns[] = {
+		EVS_EVENT_DATA, EVS_EVENT_METADATA, EVS_EVENT_SOURCE, EVS_EVENT_TAGS,
+	};
+
+	for (int i = 0; i < (int) lengthof(columns); i++)
+		if (!nulls[columns[i]] && VARATT_IS_EXTERNAL(DatumGetPointer(values[columns[i]])))
+			return true;
+	return false;
+}
+
+/* Give out a row; true if it refers to values outside of it. */
+static bool
+emit(ReadState *state, EvsLeaf *leaf, TupleTableSlot *slot, text *name)
+{
+	Datum		values[EVS_EVENT_NCOLUMNS];
+	bool		nulls[EVS_EVENT_NCOLUMNS];
+
+	evs_event_from_row(leaf, slot, PointerGetDatum(name), values, nulls);
+	tuplestore_putvalues(state->result->setResult, state->result->setDesc, values, nulls);
+	if (state->remaining > 0)
+		state->remaining--;
+	return has_external(values, nulls);
+}
+
+static void
+count_row(ReadState *state)
+{
+	if (++state->seen % RESET_INTERVAL == 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(state->scratch);
+	}
+}
+
+/* ---- a stream ---- */
+
+typedef struct StreamScan
+{
+	EvsStream	stream;
+	EvsHorizon	horizon;
+	text	   *name;
+	int64		from;
+	bool		backward;
+} StreamScan;
+
+static void
+scan_stream_leaf(ReadState *state, const StreamScan *scan, Oid relid)
+{
+	Relation	rel = evs_leaf_open(relid, AccessShareLock);
+	bool		keep_lock = false;
+	EvsLeaf    *leaf;
+	ScanKeyData keys[2];
+	EvsScan		index;
+
+	if (rel == NULL)
+		return;
+	leaf = evs_leaf_describe(rel);
+	evs_key_int8(&keys[0], 1, BTEqualStrategyNumber, scan->stream.id);
+	evs_key_int8(&keys[1], 2,
+				 scan->backward ? BTLessEqualStrategyNumber : BTGreaterEqualStrategyNumber,
+				 scan->from);
+	evs_scan_begin(&index, rel, leaf->version_index, state->snapshot, 2, keys,
+				   scan->backward ? BackwardScanDirection : ForwardScanDirection);
+	while (!is_full(state) && evs_scan_next(&index))
+	{
+		count_row(state);
+		if (evs_leaf_get_int8(leaf, index.slot, EVS_LOG_VERSION) < scan->horizon.first_version)
+			break;				/* only when reading backward */
+		if (evs_leaf_get_int8(leaf, index.slot, EVS_LOG_RECORDED_AT) <=
+			scan->horizon.recorded_after)
+			continue;
+		keep_lock |= emit(state, leaf, index.slot, scan->name);
+	}
+	evs_scan_end(&index);
+	relation_close(rel, keep_lock ? NoLock : AccessShareLock);
+}
+
+/* Does the leaf have a version of the stream at or below this one? */
+static bool
+leaf_has_version_up_to(ReadState *state, int64 stream_id, int64 version, Oid relid)
+{
+	Relation	rel = evs_leaf_open(relid, AccessShareLock);
+	ScanKeyData keys[2];
+	EvsScan		index;
+	bool		found;
+
+	if (rel == NULL)
+		return false;
+	evs_key_int8(&keys[0], 1, BTEqualStrategyNumber, stream_id);
+	evs_key_int8(&keys[1], 2, BTLessEqualStrategyNumber, version);
+	evs_scan_begin(&index, rel, evs_leaf_describe(rel)->version_index, state->snapshot, 2,
+				   keys, BackwardScanDirection);
+	found = evs_scan_next(&index);
+	evs_scan_end(&index);
+	relation_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * Forward from a version: the end of a long stream is read most, so look for
+ * the leaf to begin with from the newest one back.
+ */
+static void
+scan_stream_forward(ReadState *state, const StreamScan *scan, int first, int last)
+{
+	int			start = first;
+
+	if (scan->from > 0)
+	{
+		start = last;
+		while (start > first &&
+			   !leaf_has_version_up_to(state, scan->stream.id, scan->from,
+									   state->leaves[start].relid))
+			start--;
+	}
+	for (int i = start; i <= last && !is_full(state); i++)
+		scan_stream_leaf(state, scan, state->leaves[i].relid);
+}
+
+/* The leaves that the stream has events in lie in [*first, *last]. */
+static bool
+leaves_of_stream(const ReadState *state, const EvsStream *stream, int *first, int *last)
+{
+	*first = -1;
+	*last = -1;
+	for (int i = 0; i < state->nleaves; i++)
+	{
+		if (*first < 0 && stream->first_position < state->leaves[i].upper)
+			*first = i;
+		if (state->leaves[i].lower <= stream->last_leaf)
+			*last = i;
+	}
+	return *first >= 0 && *last >= *first;
+}
+
+void
+evs_read_stream_events(const EvsReadStream *request, ReturnSetInfo *result)
+{
+	ReadState	state;
+	StreamScan	scan;
+	int			first;
+	int			last;
+
+	begin_read(&state, result, request->max_count, GetTransactionSnapshot());
+	if (evs_stream_find(state.streams, request->stream, state.snapshot, &scan.stream) &&
+		leaves_of_stream(&state, &scan.stream, &first, &last))
+	{
+		evs_horizon(state.log, &scan.stream, &scan.horizon);
+		scan.name = cstring_to_text(request->stream);
+		scan.backward = request->backward;
+		if (request->backward)
+		{
+			scan.from = request->has_from ? request->from_version : PG_INT64_MAX;
+			for (int i = last; i >= first && !is_full(&state); i--)
+				scan_stream_leaf(&state, &scan, state.leaves[i].relid);
+		}
+		else
+		{
+			scan.from = Max(request->has_from ? request->from_version : 0,
+							scan.horizon.first_version);
+			scan_stream_forward(&state, &scan, first, last);
+		}
+	}
+	end_read(&state);
+}
+
+/* ---- the log ---- */
+
+typedef struct LogScan
+{
+	const EvsReadLog *request;
+	int64		low;			/* positions from here, inclusive */
+	int64		high;			/* to here */
+	Datum		correlation_id; /* or 0 */
+} LogScan;
+
+static bool
+wanted(ReadState *state, const LogScan *scan, EvsLeaf *leaf, TupleTableSlot *slot, text **name)
+{
+	const EvsReadLog *request = scan->request;
+	MemoryContext old = MemoryContextSwitchTo(state->scratch);
+	int64		stream_id = evs_leaf_get_int8(leaf, slot, EVS_LOG_STREAM_ID);
+	bool		ok = true;
+
+	if (request->filter != NULL)
+		ok = evs_filter_matches_row(request->filter, leaf, slot);
+	if (ok && evs_stream_reader_hides(&state->reader, stream_id,
+									  evs_leaf_get_int8(leaf, slot, EVS_LOG_VERSION),
+									  evs_leaf_get_int8(leaf, slot, EVS_LOG_RECORDED_AT)))
+		ok = false;
+	if (ok)
+	{
+		*name = evs_stream_reader_name(&state->reader, stream_id);
+		if (request->filter != NULL)
+			ok = evs_filter_matches_stream(request->filter, VARDATA(*name),
+										   VARSIZE(*name) - VARHDRSZ);
+		if (ok && request->category != NULL)
+		{
+			/* the index has a hash of it */
+			int			len = strlen(request->category);
+			int			name_len = VARSIZE(*name) - VARHDRSZ;
+
+			ok = name_len >= len && memcmp(VARDATA(*name), request->category, len) == 0 &&
+				(name_len == len || VARDATA(*name)[len] == '-');
+		}
+	}
+	MemoryContextSwitchTo(old);
+	return ok;
+}
+
+/* Choose the index that is in position order and narrowest. */
+static void
+begin_log_scan(ReadState *state, const LogScan *scan, Relation rel, EvsLeaf *leaf,
+			   ScanKeyData *keys, EvsScan *index)
+{
+	const EvsReadLog *request = scan->request;
+	Oid			index_oid = leaf->position_index;
+	int			nkeys = 0;
+
+	if (scan->correlation_id != (Datum) 0)
+	{
+		index_oid = leaf->correlation_index;
+		evs_key_text(&keys[nkeys++], 1, BTEqualStrategyNumber, scan->correlation_id);
+	}
+	else if (request->category != NULL)
+	{
+		index_oid = leaf->category_index;
+		evs_key_int4(&keys[nkeys++], 1,
+					 evs_category_hash(request->category, strlen(request->category)));
+	}
+	evs_key_int8(&keys[nkeys], nkeys + 1, BTGreaterEqualStrategyNumber, scan->low);
+	nkeys++;
+	evs_key_int8(&keys[nkeys], nkeys, BTLessEqualStrategyNumber, scan->high);
+	nkeys++;
+	evs_scan_begin(index, rel, index_oid, state->snapshot, nkeys, keys,
+				   request->backward ? BackwardScanDirection : ForwardScanDirection);
+}
+
+static void
+scan_log_leaf(ReadState *state, const LogScan *scan, Oid relid)
+{
+	Relation	rel = evs_leaf_open(relid, AccessShareLock);
+	bool		keep_lock = false;
+	EvsLeaf    *leaf;
+	ScanKeyData keys[3];
+	EvsScan		index;
+
+	if (rel == NULL)
+		return;
+	leaf = evs_leaf_describe(rel);
+	begin_log_scan(state, scan, rel, leaf, keys, &index);
+	while (!is_full(state) && evs_scan_next(&index))
+	{
+		text	   *name;
+
+		count_row(state);
+		if (wanted(state, scan, leaf, index.slot, &name))
+			keep_lock |= emit(state, leaf, index.slot, name);
+	}
+	evs_scan_end(&index);
+	relation_close(rel, keep_lock ? NoLock : AccessShareLock);
+}
+
+static void
+scan_log(ReadState *state, const LogScan *scan)
+{
+	int			step = scan->request->backward ? -1 : 1;
+
+	for (int i = step > 0 ? 0 : state->nleaves - 1;
+		 i >= 0 && i < state->nleaves && !is_full(state);
+		 i += step)
+		if (state->leaves[i].upper > scan->low && state->leaves[i].lower <= scan->high)
+			scan_log_leaf(state, scan, state->leaves[i].relid);
+}
+
+void
+evs_read_log(const EvsReadLog *request, ReturnSetInfo *result)
+{
+	/* The safe position first, the snapshot second. */
+	int64		safe = evs_position_safe();
+	const char *correlation_id = request->correlation_id;
+	ReadState	state;
+	LogScan		scan = {.request = request};
+
+	EVS_DEBUG_POINT("safe_position_read");
+	begin_read(&state, result, request->max_count, GetLatestSnapshot());
+	evs_stream_reader_begin(&state.reader, state.log, state.streams, state.snapshot);
+	if (request->backward)
+	{
+		scan.low = PG_INT64_MIN;
+		scan.high = request->has_after && request->after <= safe ? request->after - 1 : safe;
+	}
+	else
+	{
+		scan.low = request->has_after && request->after < PG_INT64_MAX ?
+			request->after + 1 : PG_INT64_MIN;
+		scan.high = safe;
+	}
+	if (correlation_id != NULL)
+		scan.correlation_id = CStringGetTextDatum(correlation_id);
+	if (!(request->has_after && request->after == (request->backward ? PG_INT64_MIN : PG_INT64_MAX)))
+		scan_log(&state, &scan);
+	end_read(&state);
+}
+
+/* ---- one event ---- */
+
+static bool
+find_event_in_leaf(ReadState *state, const pg_uuid_t *id, Oid relid)
+{
+	Relation	rel = evs_leaf_open(relid, AccessShareLock);
+	bool		keep_lock = false;
+	bool		found;
+	EvsLeaf    *leaf;
+	ScanKeyData key;
+	EvsScan		index;
+
+	if (rel == NULL)
+		return false;
+	leaf = evs_leaf_describe(rel);
+	evs_key_uuid(&key, 1, UUIDPGetDatum(id));
+	evs_scan_begin(&index, rel, leaf->event_id_index, state->snapshot, 1, &key,
+				   ForwardScanDirection);
+	found = evs_scan_next(&index);
+	if (found)
+	{
+		int64		stream_id = evs_leaf_get_int8(leaf, index.slot, EVS_LOG_STREAM_ID);
+
+		if (!evs_stream_reader_hides(&state->reader, stream_id,
+									 evs_leaf_get_int8(leaf, index.slot, EVS_LOG_VERSION),
+									 evs_leaf_get_int8(leaf, index.slot, EVS_LOG_RECORDED_AT)))
+			keep_lock = emit(state, leaf, index.slot,
+							 evs_stream_reader_name(&state->reader, stream_id));
+	}
+	evs_scan_end(&index);
+	relation_close(rel, keep_lock ? NoLock : AccessShareLock);
+	return found;
+}
+
+void
+evs_read_one_event(const pg_uuid_t *id, ReturnSetInfo *result)
+{
+	ReadState	state;
+	bool		found = false;
+
+	begin_read(&state, result, 1, GetTransactionSnapshot());
+	evs_stream_reader_begin(&state.reader, state.log, state.streams, state.snapshot);
+	for (int i = state.nleaves - 1; i >= 0 && !found; i--)
+	{
+		CHECK_FOR_INTERRUPTS();
+		found = find_event_in_leaf(&state, id, state.leaves[i].relid);
+	}
+	end_read(&state);
+}

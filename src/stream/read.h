@@ -1,0 +1,41 @@
+/*
+ * read.h
+ *	  Reading events: of a stream, of the log, by id.
+ */
+#ifndef EVSTORE_READ_H
+#define EVSTORE_READ_H
+
+#include "funcapi.h"
+#include "utils/uuid.h"
+
+#include "stream/filter.h"
+
+/* No limit. */
+#define EVS_READ_ALL (-1)
+
+typedef struct EvsReadLog
+{
+	bool		has_after;
+	int64		after;			/* exclusive, in the direction of reading */
+	int64		max_count;		/* or EVS_READ_ALL */
+	bool		backward;
+	EvsFilter  *filter;			/* or NULL */
+	const char *category;		/* read this category only, or NULL */
+	const char *correlation_id; /* read this correlation only, or NULL */
+} EvsReadLog;
+
+typedef struct EvsReadStream
+{
+	const char *stream;
+	bool		has_from;
+	int64		from_version;	/* inclusive */
+	int64		max_count;
+	bool		backward;
+} EvsReadStream;
+
+/* Rows of type evstore.event go to the result's tuple store. */
+extern void evs_read_stream_events(const EvsReadStream *request, ReturnSetInfo *result);
+extern void evs_read_log(const EvsReadLog *request, ReturnSetInfo *result);
+extern void evs_read_one_event(const pg_uuid_t *id, ReturnSetInfo *result);
+
+#endif							/* EVSTORE_READ_H */

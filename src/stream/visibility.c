@@ -1,0 +1,175 @@
+/*
+ * visibility.c
+ *	  Names of streams, and which of their events readers may still see.
+ *
+ * A stream's name never changes, so a backend keeps those it has met.  What
+ * its lifecycle hides can change at any time and is read with the reader's own
+ * snapshot: once, for all streams that hide anything, through an index that
+ * has only those.  Most stores have few of them.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/tableam.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "catalog/catalog.h"
+#include "catalog/scan.h"
+#include "stream/append.h"
+#include "stream/visibility.h"
+#include "compat.h"
+
+/* Names that a backend keeps; when there are more it starts anew. */
+#define NAME_CACHE_SIZE 100000
+
+typedef struct CachedName
+{
+	int64		id;
+	text	   *name;
+} CachedName;
+
+typedef struct RestrictedStream
+{
+	int64		id;
+	EvsHorizon	horizon;
+} RestrictedStream;
+
+static HTAB *names = NULL;
+static MemoryContext names_context = NULL;
+static Oid	names_relid = InvalidOid;
+
+static void
+reset_names(Oid relid)
+{
+	HASHCTL		ctl = {
+		.keysize = sizeof(int64),
+		.entrysize = sizeof(CachedName),
+	};
+
+	if (names_context == NULL)
+		names_context = AllocSetContextCreate(TopMemoryContext, "evstore stream names",
+											  ALLOCSET_DEFAULT_SIZES);
+	names = NULL;
+	names_relid = InvalidOid;
+	MemoryContextReset(names_context);
+	ctl.hcxt = names_context;
+	names = hash_create("evstore stream names", 1024, &ctl,
+						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	names_relid = relid;
+}
+
+/* Newest version that counts against max_count, and max_age from now. */
+void
+evs_horizon(Relation log, const EvsStream *stream, EvsHorizon *horizon)
+{
+	int64		position;
+
+	horizon->first_version = stream->truncate_before;
+	horizon->recorded_after = DT_NOBEGIN;
+	if (stream->deleted || stream->tombstoned)
+	{
+		horizon->first_version = PG_INT64_MAX;
+		return;
+	}
+	if (stream->max_count > 0)
+	{
+		int64		current = evs_append_current_version(log, stream, &position);
+
+		horizon->first_version = Max(horizon->first_version,
+									 current - stream->max_count + 1);
+	}
+	if (stream->max_age != NULL)
+		horizon->recorded_after =
+			DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+													TimestampTzGetDatum(evs_clock_now()),
+													IntervalPGetDatum(stream->max_age)));
+}
+
+void
+evs_stream_reader_begin(EvsStreamReader *reader, Relation log, Relation streams,
+						Snapshot snapshot)
+{
+	EvsScan		scan;
+
+	reader->log = log;
+	reader->streams = streams;
+	reader->snapshot = snapshot;
+	reader->restricted = NULL;
+	reader->none_restricted = true;
+
+	evs_scan_begin(&scan, streams, evs_catalog()->stream_restricted_idx, snapshot, 0, NULL,
+				   ForwardScanDirection);
+	while (evs_scan_next(&scan))
+	{
+		bool		isnull;
+		int64		id = DatumGetInt64(slot_getattr(scan.slot, Anum_stream_id, &isnull));
+		RestrictedStream *entry;
+		EvsStream	stream;
+
+		CHECK_FOR_INTERRUPTS();
+		if (reader->restricted == NULL)
+		{
+			HASHCTL		ctl = {
+				.keysize = sizeof(int64),
+				.entrysize = sizeof(RestrictedStream),
+				.hcxt = CurrentMemoryContext,
+			};
+
+			reader->restricted = hash_create("evstore restricted streams", 256, &ctl,
+											 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+			reader->none_restricted = false;
+		}
+		if (!evs_stream_find_by_id(streams, id, snapshot, &stream))
+			continue;
+		entry = hash_search(reader->restricted, &id, HASH_ENTER, NULL);
+		evs_horizon(log, &stream, &entry->horizon);
+	}
+	evs_scan_end(&scan);
+}
+
+text *
+evs_stream_reader_name(EvsStreamReader *reader, int64 stream_id)
+{
+	CachedName *entry;
+	EvsStream	stream;
+	text	   *name;
+
+	if (names_relid != RelationGetRelid(reader->streams) ||
+		hash_get_num_entries(names) >= NAME_CACHE_SIZE)
+		reset_names(RelationGetRelid(reader->streams));
+
+	entry = hash_search(names, &stream_id, HASH_FIND, NULL);
+	if (likely(entry != NULL))
+		return entry->name;
+
+	if (!evs_stream_find_by_id(reader->streams, stream_id, reader->snapshot, &stream))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("stream " INT64_FORMAT " has events but no row", stream_id),
+				 errhint("Run evstore.verify().")));
+	name = (text *) MemoryContextAlloc(names_context, VARHDRSZ + strlen(stream.name));
+	SET_VARSIZE(name, VARHDRSZ + strlen(stream.name));
+	memcpy(VARDATA(name), stream.name, strlen(stream.name));
+	entry = hash_search(names, &stream_id, HASH_ENTER, NULL);
+	entry->name = name;
+	return name;
+}
+
+bool
+evs_stream_reader_hides(EvsStreamReader *reader, int64 stream_id, int64 version,
+						TimestampTz recorded_at)
+{
+	RestrictedStream *entry;
+
+	if (likely(reader->none_restricted))
+		return false;
+	entry = hash_search(reader->restricted, &stream_id, HASH_FIND, NULL);
+	return entry != NULL &&
+		(version < entry->horizon.first_version ||
+		 recorded_at <= entry->horizon.recorded_after);
+}

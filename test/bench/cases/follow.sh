@@ -1,0 +1,58 @@
+# shellcheck shell=bash
+#
+# What it costs the appends that somebody asks for the safe position all the time.
+
+FOREIGN_LOCKS=50000
+
+case_follow() {
+	evstore_database follow
+	evstore_load follow 1 "$STREAMS" 1
+	append_workloads
+	warm_up evstore_append 32 1 follow
+	compare follow '32 clients, followed 500 times a second, not' 0.98 followed not_followed
+	hold_locks
+	BENCH_RUNS=1 compare follow "the same with $FOREIGN_LOCKS foreign locks" - followed not_followed
+	release_locks
+}
+
+not_followed() { rate evstore_append 32 1 follow; }
+
+followed() {
+	follow "$TMP/follow.out" &
+	rate evstore_append 32 1 follow
+	wait "$!"
+	progress "followed $(cat "$TMP/follow.out")"
+}
+
+# The loop is in the server, so that a client's own work is not counted.
+follow() {
+	sql -d follow >"$1" 2>&1 <<-END
+		DO \$\$
+		DECLARE
+			stop timestamptz := clock_timestamp() + interval '$BENCH_SECONDS s';
+			n int := 0;
+		BEGIN
+			WHILE clock_timestamp() < stop LOOP
+				PERFORM evstore.safe_position();
+				PERFORM pg_sleep(0.002 - 0.0001);
+				n := n + 1;
+			END LOOP;
+			PERFORM set_config('bench.followed', n::text, false);
+		END \$\$;
+		SELECT current_setting('bench.followed') || ' times in $BENCH_SECONDS s';
+	END
+}
+
+# hold_locks: a session with many advisory locks, until release_locks
+hold_locks() {
+	PGAPPNAME=locks sql -d postgres -c "SELECT count(pg_advisory_lock(i)) FROM generate_series(1, $FOREIGN_LOCKS) i" \
+		-c 'SELECT pg_sleep(100000)' >/dev/null 2>&1 &
+	until (($(sql -d postgres -c "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid <= $FOREIGN_LOCKS") >= FOREIGN_LOCKS)); do
+		sleep 0.1
+	done
+}
+
+release_locks() {
+	sql -d postgres -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'locks'" >/dev/null
+	wait "$!" || true
+}

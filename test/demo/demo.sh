@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+#
+# The demo: 20,000 real flights as 60,000 events, with every figure checked.
+#
+# Wants a running server with evstore installed, in PGHOST, PGPORT, PGUSER and
+# PGDATABASE: a superuser and a database without evstore.  "make demo" starts
+# a private one.  The exit status is 1 as soon as a step fails or a number
+# differs.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+data=$here/../data/flights.csv.gz
+writers=4
+
+export PGOPTIONS="${PGOPTIONS:-} -c timezone=UTC -c client_min_messages=warning"
+
+trap '[ $? -eq 0 ] || { echo "The demo FAILED." >&2; exit 1; }' EXIT
+
+sql() {
+	psql -X -q -A -t -v ON_ERROR_STOP=1 "$@"
+}
+
+# The setting belongs to the library, which the first session has to load.
+sql -f "$here/partition_size.sql"
+sql -f "$here/setup.sql"
+gzip -dc "$data" | sql -c '\copy flight_raw FROM pstdin WITH (FORMAT csv, HEADER)'
+sql -f "$here/load.sql"
+
+started=$(sql -c 'SELECT clock_timestamp()')
+pids=()
+for ((writer = 0; writer < writers; writer++)); do
+	sql -c "CALL demo.load_arrays(1, 18000, $writer, $writers)" &
+	pids+=($!)
+done
+for pid in "${pids[@]}"; do
+	wait "$pid"
+done
+
+sql -v started="$started" -v writers="$writers" -f "$here/loaded.sql"
+sql -f "$here/promises.sql"
+sql -f "$here/read.sql"
+sql -f "$here/totals.sql"
+
+failed=$(sql -c 'SELECT count(*) FROM demo.checked WHERE NOT ok')
+passed=$(sql -c 'SELECT count(*) FROM demo.checked WHERE ok')
+echo
+if [ "$failed" -ne 0 ]; then
+	echo "$failed checks FAILED, $passed passed."
+	exit 1
+fi
+echo "All $passed checks passed."
