@@ -45,7 +45,7 @@ LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF value !~ '^[0-9]{4}(-[0-9]{2}){2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?$' THEN
+	IF value !~ '^[0-9]{4}(-[0-9]{2}){2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?$' THEN
 		RETURN NULL;
 	END IF;
 	IF value ~ '([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$' THEN
@@ -80,7 +80,7 @@ BEGIN
 		SELECT string_agg(
 			CASE
 				WHEN c ~ keep THEN c
-				ELSE regexp_replace(upper(encode(convert_to(c, 'UTF8'), 'hex')), '(..)', '%\1', 'g')
+				ELSE regexp_replace(upper(encode(convert_to(c, 'UTF8'), 'hex')), '(..)', E'%\\1', 'g')
 			END, '' ORDER BY n)
 		FROM regexp_split_to_table(value, '') WITH ORDINALITY AS chars (c, n));
 END
@@ -102,7 +102,7 @@ LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	hash bytea := sha256(convert_to(namespace, 'UTF8') || '\x00'::bytea || convert_to(name, 'UTF8'));
+	hash bytea := sha256(convert_to(namespace, 'UTF8') || E'\\x00'::bytea || convert_to(name, 'UTF8'));
 BEGIN
 	hash := set_byte(hash, 6, (get_byte(hash, 6) & 15) | 128);	-- version 8
 	hash := set_byte(hash, 8, (get_byte(hash, 8) & 63) | 128);	-- variant
@@ -149,7 +149,7 @@ AS $$
 DECLARE
 	form text := value #>> '{}';
 BEGIN
-	IF jsonb_typeof(value) NOT IN ('number', 'string') OR form !~ '^[0-9]{1,9}(\.[0-9]+)*$' THEN
+	IF jsonb_typeof(value) NOT IN ('number', 'string') OR form !~ '^[0-9]{1,9}([.][0-9]+)*$' THEN
 		RETURN NULL;
 	END IF;
 	RETURN greatest(1, split_part(form, '.', 1)::int);
@@ -361,7 +361,7 @@ BEGIN
 			MESSAGE = 'a CloudEvents event has either "data" or "data_base64"',
 			DETAIL = jsonb_build_object('field', 'data_base64');
 	END IF;
-	IF cloudevent ->> 'datacontenttype' !~* '^[^/;\s]+/([^/;\s]+\+)?json\s*(;|$)'
+	IF cloudevent ->> 'datacontenttype' !~* '^[^/; ]+/([^/; ]+[+])?json *(;|$)'
 		AND jsonb_typeof(cloudevent -> 'data') NOT IN ('string', 'null') THEN
 		RAISE EXCEPTION USING
 			ERRCODE = 'VS005',

@@ -49,7 +49,7 @@ RETURNS TABLE (
 	tags text[],
 	depth int,
 	path uuid[])
-LANGUAGE sql VOLATILE
+LANGUAGE sql VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH RECURSIVE
@@ -136,7 +136,7 @@ RETURNS TABLE (
 	tags text[],
 	depth int,
 	path uuid[])
-LANGUAGE sql VOLATILE
+LANGUAGE sql VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH RECURSIVE chain AS (
@@ -164,7 +164,7 @@ COMMENT ON FUNCTION evstore.causes_of(uuid) IS
  */
 CREATE OR REPLACE FUNCTION evstore._effect_links(cause evstore.event)
 RETURNS TABLE (event_id uuid, causation_id uuid, "position" bigint)
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE ROWS 100
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -223,7 +223,7 @@ RETURNS TABLE (
 	tags text[],
 	depth int,
 	path uuid[])
-LANGUAGE sql VOLATILE
+LANGUAGE sql VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH RECURSIVE

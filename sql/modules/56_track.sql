@@ -64,7 +64,7 @@ LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF octet_length(category) + 1 + octet_length(key) <= 512 AND key !~ '[\x01-\x1f\x7f]' THEN
+	IF octet_length(category) + 1 + octet_length(key) <= 512 AND key !~ E'[\\x01-\\x1f\\x7f]' THEN
 		RETURN category || '-' || key;
 	END IF;
 	RETURN category || '-sha256:' || encode(sha256(convert_to(key, 'UTF8')), 'hex');
@@ -273,7 +273,7 @@ BEGIN
 			AND t.tgfoid = 'evstore._track_change()'::regprocedure
 			AND t.tgparentid = 0
 			AND starts_with(encode(t.tgargs, 'hex'),
-				encode(convert_to(result, getdatabaseencoding()) || '\x00'::bytea, 'hex'))
+				encode(convert_to(result, getdatabaseencoding()) || E'\\x00'::bytea, 'hex'))
 		LIMIT 1;
 		IF FOUND THEN
 			PERFORM evstore._track_definition_error(table_name, 'category',
@@ -281,7 +281,7 @@ BEGIN
 				'Pass another category, or this one explicitly to share its streams.');
 		END IF;
 	END IF;
-	IF result = '' OR octet_length(result) > 400 OR result ~ '[-\x01-\x1f\x7f]' THEN
+	IF result = '' OR octet_length(result) > 400 OR result ~ E'[-\\x01-\\x1f\\x7f]' THEN
 		PERFORM evstore._track_definition_error(table_name, 'category',
 			'argument "category" must have 1 to 400 bytes and neither "-" nor control characters',
 			'The category of a stream is its name up to the first "-".');
@@ -297,7 +297,8 @@ COMMENT ON FUNCTION evstore._track_category(regclass, text) IS
  * _track_type_name(table_name)
  *
  * The table's name as the first part of an event type: order_lines gives
- * OrderLines.  Letters and digits of every script stay.
+ * OrderLines.  ASCII characters that are no letter or digit part words, all
+ * others stay, so the result does not depend on the database's locale.
  */
 CREATE OR REPLACE FUNCTION evstore._track_type_name(table_name regclass)
 RETURNS text
@@ -307,7 +308,7 @@ AS $$
 	SELECT coalesce(
 		nullif((
 			SELECT string_agg(upper(left(w.word, 1)) || substr(w.word, 2), '' ORDER BY w.n)
-			FROM regexp_split_to_table(c.relname, '[^[:alnum:]]+') WITH ORDINALITY AS w (word, n)), ''),
+			FROM regexp_split_to_table(c.relname, E'[\\x01-/:-@[-`{-\\x7f]+') WITH ORDINALITY AS w (word, n)), ''),
 		'Row')
 	FROM pg_class AS c
 	WHERE c.oid = table_name

@@ -92,7 +92,8 @@ WHERE i.inhparent = 'evstore.event_log'::regclass
 ORDER BY b.lower;
 COMMENT ON VIEW evstore.partitions IS 'partitions of the event log';
 
--- 17750 is EVS_LOCK_IN_FLIGHT; the lock's key is the floor.
+-- 17750 is EVS_LOCK_IN_FLIGHT; the lock's key is the floor.  A prepared
+-- transaction is found by the lock on its own id.
 CREATE OR REPLACE VIEW evstore.in_flight AS
 SELECT l.pid,
 	x.gid,
@@ -104,8 +105,11 @@ SELECT l.pid,
 	GREATEST(evstore._last_position() - ((l.classid::bigint << 32) | l.objid::bigint), 0) AS positions_blocked
 FROM pg_catalog.pg_locks l
 	LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-	LEFT JOIN pg_catalog.pg_prepared_xacts x
-		ON l.pid IS NULL AND x.transaction::text = split_part(l.virtualtransaction, '/', 2)
+	LEFT JOIN (pg_catalog.pg_locks t
+			JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = t.transactionid)
+		ON l.pid IS NULL AND t.pid IS NULL
+			AND t.locktype = 'transactionid' AND t.mode = 'ExclusiveLock'
+			AND t.virtualtransaction = l.virtualtransaction
 WHERE l.locktype = 'advisory'
 	AND l.objsubid = 17750
 	AND l.granted

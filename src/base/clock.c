@@ -10,11 +10,17 @@
 #include "base/clock.h"
 #include "base/guc.h"
 
+bool
+evs_clock_is_overridden(void)
+{
+	return evs_guc_now_override != NULL && evs_guc_now_override[0] != '\0';
+}
+
 /* Wall-clock time of this moment, not of the transaction's start. */
 TimestampTz
 evs_clock_now(void)
 {
-	if (likely(evs_guc_now_override == NULL || evs_guc_now_override[0] == '\0'))
+	if (likely(!evs_clock_is_overridden()))
 		return GetCurrentTimestamp();
 
 	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,

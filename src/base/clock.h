@@ -8,5 +8,6 @@
 #include "datatype/timestamp.h"
 
 extern TimestampTz evs_clock_now(void);
+extern bool evs_clock_is_overridden(void);
 
 #endif							/* EVSTORE_CLOCK_H */

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -16,6 +17,7 @@
 #include "executor/executor.h"
 #include "nodes/execnodes.h"
 #include "storage/lmgr.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "exec/heap_writer.h"
@@ -30,8 +32,11 @@
 struct EvsWriter
 {
 	Relation	rel;
-	EState	   *estate;
+	EState	   *estate;			/* NULL as long as it is not needed */
 	ResultRelInfo *rri;
+	const EvsPlainIndex *plain;
+	Relation   *plain_rels;		/* open indexes, or NULL */
+	int			nplain;
 	BulkInsertState bulk;
 	CommandId	cid;
 	TupleTableSlot **slots;
@@ -40,22 +45,42 @@ struct EvsWriter
 	int			nused;			/* rows waiting in the chunk */
 	Size		bytes;
 	bool		speculative_ready;
+	MemoryContext context;
 };
 
 EvsWriter *
 evs_writer_open(Relation rel)
 {
-	EState	   *estate = CreateExecutorState();
-	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	return evs_writer_open_plain(rel, NULL, 0);
+}
+
+EvsWriter *
+evs_writer_open_plain(Relation rel, const EvsPlainIndex *indexes, int nindexes)
+{
 	EvsWriter  *writer = palloc0(sizeof(EvsWriter));
 
 	writer->rel = rel;
-	writer->estate = estate;
+	writer->plain = indexes;
+	writer->nplain = nindexes;
 	writer->cid = GetCurrentCommandId(true);
-	writer->rri = makeNode(ResultRelInfo);
-	InitResultRelInfo(writer->rri, rel, 1, NULL, 0);
-	MemoryContextSwitchTo(old);
+	writer->context = CurrentMemoryContext;
 	return writer;
+}
+
+/* What the executor needs to know about the table. */
+static void
+need_executor_state(EvsWriter *writer)
+{
+	MemoryContext old;
+
+	if (writer->estate != NULL)
+		return;
+	old = MemoryContextSwitchTo(writer->context);
+	writer->estate = CreateExecutorState();
+	MemoryContextSwitchTo(writer->estate->es_query_cxt);
+	writer->rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(writer->rri, writer->rel, 1, NULL, 0);
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -63,6 +88,7 @@ open_indices(EvsWriter *writer, bool speculative)
 {
 	MemoryContext old;
 
+	need_executor_state(writer);
 	if (writer->rri->ri_IndexRelationDescs != NULL &&
 		(!speculative || writer->speculative_ready))
 		return;
@@ -76,7 +102,7 @@ open_indices(EvsWriter *writer, bool speculative)
 TupleTableSlot *
 evs_writer_slot(EvsWriter *writer, int expected_rows)
 {
-	MemoryContext old = MemoryContextSwitchTo(writer->estate->es_query_cxt);
+	MemoryContext old = MemoryContextSwitchTo(writer->context);
 
 	if (writer->slots == NULL)
 	{
@@ -96,6 +122,7 @@ static void
 assert_constraints(EvsWriter *writer, TupleTableSlot *slot)
 {
 #ifdef USE_ASSERT_CHECKING
+	need_executor_state(writer);
 	if (writer->rel->rd_att->constr != NULL)
 		ExecConstraints(writer->rri, slot, writer->estate);
 	if (writer->rel->rd_rel->relispartition)
@@ -104,11 +131,52 @@ assert_constraints(EvsWriter *writer, TupleTableSlot *slot)
 }
 
 static void
-insert_index_entries(EvsWriter *writer, TupleTableSlot *slot)
+insert_generic_entries(EvsWriter *writer, TupleTableSlot *slot)
 {
+	open_indices(writer, false);
 	if (writer->rri->ri_NumIndices > 0)
 		list_free(evs_exec_insert_index_tuples(writer->rri, slot, writer->estate,
 											   false, NULL, NIL));
+	ResetPerTupleExprContext(writer->estate);
+}
+
+static void
+open_plain_indexes(EvsWriter *writer)
+{
+	writer->plain_rels = MemoryContextAlloc(writer->context,
+											sizeof(Relation) * writer->nplain);
+	for (int i = 0; i < writer->nplain; i++)
+		writer->plain_rels[i] = index_open(writer->plain[i].oid, RowExclusiveLock);
+}
+
+static void
+insert_plain_entries(EvsWriter *writer, TupleTableSlot *slot)
+{
+	if (writer->plain_rels == NULL)
+		open_plain_indexes(writer);
+	for (int i = 0; i < writer->nplain; i++)
+	{
+		const EvsPlainIndex *index = &writer->plain[i];
+		Datum		values[2];
+		bool		nulls[2];
+
+		for (int k = 0; k < index->nkeys; k++)
+			values[k] = slot_getattr(slot, index->attno[k], &nulls[k]);
+		if (index->skip_null && nulls[0])
+			continue;
+		(void) index_insert(writer->plain_rels[i], values, nulls, &slot->tts_tid, writer->rel,
+							index->unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+							false, index->info);
+	}
+}
+
+static void
+insert_index_entries(EvsWriter *writer, TupleTableSlot *slot)
+{
+	if (writer->nplain > 0)
+		insert_plain_entries(writer, slot);
+	else
+		insert_generic_entries(writer, slot);
 }
 
 void
@@ -129,17 +197,20 @@ evs_writer_flush(EvsWriter *writer)
 {
 	if (writer->nused == 0)
 		return;
-	open_indices(writer, false);
 
 	if (writer->nused == 1)
 		table_tuple_insert(writer->rel, writer->slots[0], writer->cid, 0, writer->bulk);
 	else
 	{
-		MemoryContext old = MemoryContextSwitchTo(GetPerTupleMemoryContext(writer->estate));
+		/* leaves its tuples behind, which the next chunk does not need */
+		MemoryContext scratch = AllocSetContextCreate(writer->context, "evstore chunk",
+													  ALLOCSET_DEFAULT_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(scratch);
 
 		table_multi_insert(writer->rel, writer->slots, writer->nused, writer->cid, 0,
 						   writer->bulk);
 		MemoryContextSwitchTo(old);
+		MemoryContextDelete(scratch);
 	}
 
 	for (int i = 0; i < writer->nused; i++)
@@ -147,7 +218,6 @@ evs_writer_flush(EvsWriter *writer)
 		insert_index_entries(writer, writer->slots[i]);
 		ExecClearTuple(writer->slots[i]);
 	}
-	ResetPerTupleExprContext(writer->estate);
 	writer->nused = 0;
 	writer->bytes = 0;
 }
@@ -186,10 +256,7 @@ evs_writer_update(EvsWriter *writer, ItemPointer tid, TupleTableSlot *slot)
 {
 	assert_constraints(writer, slot);
 	if (evs_table_tuple_update(writer->rel, tid, slot))
-	{
-		open_indices(writer, false);
 		insert_index_entries(writer, slot);
-	}
 }
 
 void
@@ -209,7 +276,14 @@ evs_writer_close(EvsWriter *writer)
 	}
 	for (int i = 0; i < writer->nmade; i++)
 		ExecDropSingleTupleTableSlot(writer->slots[i]);
-	if (writer->rri->ri_IndexRelationDescs != NULL)
-		ExecCloseIndices(writer->rri);
-	FreeExecutorState(writer->estate);
+	if (writer->plain_rels != NULL)
+		for (int i = 0; i < writer->nplain; i++)
+			index_close(writer->plain_rels[i], RowExclusiveLock);
+	if (writer->estate != NULL)
+	{
+		if (writer->rri->ri_IndexRelationDescs != NULL)
+			ExecCloseIndices(writer->rri);
+		FreeExecutorState(writer->estate);
+	}
+	pfree(writer);
 }

@@ -9,17 +9,37 @@
 #ifndef EVSTORE_HEAP_WRITER_H
 #define EVSTORE_HEAP_WRITER_H
 
+#include "access/attnum.h"
 #include "executor/tuptable.h"
 #include "storage/itemptr.h"
 #include "utils/relcache.h"
 
 typedef struct EvsWriter EvsWriter;
 
+/*
+ * A b-tree index without expressions, for which entries can be made straight
+ * from a row's columns.
+ */
+typedef struct EvsPlainIndex
+{
+	Oid			oid;
+	int			nkeys;
+	AttrNumber	attno[2];		/* of the table */
+	bool		unique;
+	bool		skip_null;		/* partial: WHERE the first column IS NOT NULL */
+	struct IndexInfo *info;
+} EvsPlainIndex;
+
 /* Rows that are inserted with one heap operation, at most. */
 #define EVS_WRITER_CHUNK 1000
 
-/* rel is open with RowExclusiveLock and stays the caller's. */
+/*
+ * rel is open with RowExclusiveLock and stays the caller's.  If the table has
+ * no other indexes than the plain ones given, inserting needs no executor
+ * state at all; evs_writer_open() finds out about indexes by itself.
+ */
 extern EvsWriter *evs_writer_open(Relation rel);
+extern EvsWriter *evs_writer_open_plain(Relation rel, const EvsPlainIndex *indexes, int nindexes);
 extern void evs_writer_close(EvsWriter *writer);
 
 /*

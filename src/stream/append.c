@@ -32,6 +32,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "base/clock.h"
 #include "base/debug_point.h"
@@ -54,7 +55,8 @@ typedef struct AppendRun
 {
 	Relation	log;
 	Relation	streams;
-	TimestampTz now;
+	TimestampTz now;			/* what events are recorded at */
+	TimestampTz clock;			/* the real time, whatever tests say */
 	bool		many;			/* more than one stream */
 } AppendRun;
 
@@ -323,7 +325,7 @@ write_to_leaf(const EvsLeafRange *range, EvsBatch *batch, EvsPlace *place,
 				 errmsg("the partition for position " INT64_FORMAT " has gone",
 						positions[from])));
 	leaf = evs_leaf_describe(rel);
-	writer = evs_writer_open(rel);
+	writer = evs_writer_open_plain(rel, leaf->indexes, leaf->nplain);
 	PG_TRY();
 	{
 		for (int i = from; i < to; i++)
@@ -371,7 +373,7 @@ make_ids(EvsBatch *batch)
  * so this comes before anything is written.
  */
 static EvsLeafRange *
-find_leaves(Relation log, const int64 *positions, int n)
+find_leaves(AppendRun *run, const int64 *positions, int n)
 {
 	EvsLeafRange *ranges = palloc(sizeof(EvsLeafRange) * n);
 
@@ -380,7 +382,7 @@ find_leaves(Relation log, const int64 *positions, int n)
 		if (i > 0 && positions[i] < ranges[i - 1].upper)
 			ranges[i] = ranges[i - 1];
 		else
-			evs_partition_ensure(log, positions[i], &ranges[i]);
+			evs_partition_ensure(&run->log, positions[i], &ranges[i]);
 	}
 	return ranges;
 }
@@ -455,14 +457,14 @@ write_batch(AppendRun *run, EvsBatch *batch, Target *target, EvsAppendResult *re
 	}
 
 	positions = palloc_extended(sizeof(int64) * n, MCXT_ALLOC_HUGE);
-	evs_position_draw(run->log, n, positions);
+	evs_position_draw(run->log, run->clock, n, positions);
 	EVS_DEBUG_POINT("positions_drawn");
 	if (positions[0] <= target->position)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("sequence \"evstore.position_seq\" does not hand out increasing positions"),
 				 errhint("Set it to the highest position ever used or above.")));
-	ranges = find_leaves(run->log, positions, n);
+	ranges = find_leaves(run, positions, n);
 
 	if (!target->exists)
 	{
@@ -601,8 +603,9 @@ open_run(AppendRun *run, int nbatches)
 	run->log = evs_open(catalog->event_log, RowExclusiveLock);
 	run->streams = evs_open(catalog->stream, RowExclusiveLock);
 	run->many = nbatches > 1;
-	evs_seal(run->log);
-	run->now = evs_clock_now();
+	evs_seal();
+	run->clock = GetCurrentTimestamp();
+	run->now = evs_clock_is_overridden() ? evs_clock_now() : run->clock;
 }
 
 void

@@ -4,12 +4,15 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/tupdesc.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/uuid.h"
 
 #include "base/errors.h"
@@ -41,14 +44,51 @@ get_expected(FunctionCallInfo fcinfo, int arg)
 							  PG_ARGISNULL(arg) ? 0 : PG_GETARG_INT64(arg));
 }
 
-static Datum
-make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+/*
+ * The functions' rows have fixed types, so their descriptors are made once:
+ * working them out from the OUT arguments would cost more than the rows.
+ */
+typedef enum RowKind
 {
+	ROW_VERSION_POSITION,
+	ROW_FIRST_VERSION_POSITION,
+	ROW_TRY
+} RowKind;
+
+static TupleDesc
+row_type(RowKind kind)
+{
+	static TupleDesc types[ROW_TRY + 1];
+	static const struct
+	{
+		const char *name;
+		Oid			type;
+	}			columns[][5] = {
+		[ROW_VERSION_POSITION] = {{"version", INT8OID}, {"position", INT8OID}},
+		[ROW_FIRST_VERSION_POSITION] = {{"first_version", INT8OID}, {"version", INT8OID},
+										{"position", INT8OID}},
+		[ROW_TRY] = {{"ok", BOOLOID}, {"first_version", INT8OID}, {"version", INT8OID},
+					 {"position", INT8OID}, {"actual_version", INT8OID}},
+	};
+	static const int natts[] = {2, 3, 5};
+	MemoryContext old;
 	TupleDesc	desc;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+	if (likely(types[kind] != NULL))
+		return types[kind];
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	desc = CreateTemplateTupleDesc(natts[kind]);
+	for (int i = 0; i < natts[kind]; i++)
+		TupleDescInitEntry(desc, i + 1, columns[kind][i].name, columns[kind][i].type, -1, 0);
+	types[kind] = BlessTupleDesc(desc);
+	MemoryContextSwitchTo(old);
+	return types[kind];
+}
+
+static Datum
+make_row(RowKind kind, Datum *values, bool *nulls)
+{
+	return HeapTupleGetDatum(heap_form_tuple(row_type(kind), values, nulls));
 }
 
 /* append(stream, type, data, metadata, expected_version, event_id, …) */
@@ -105,7 +145,7 @@ evs_append(PG_FUNCTION_ARGS)
 	append_from_args(fcinfo, &result);
 	values[0] = Int64GetDatum(result.version);
 	values[1] = Int64GetDatum(result.position);
-	return make_row(fcinfo, values, nulls);
+	return make_row(ROW_VERSION_POSITION, values, nulls);
 }
 
 Datum
@@ -130,13 +170,13 @@ result_columns(const EvsAppendResult *result, Datum *values, bool *nulls)
 }
 
 static Datum
-three_columns(FunctionCallInfo fcinfo, const EvsAppendResult *result)
+three_columns(const EvsAppendResult *result)
 {
 	Datum		values[3];
 	bool		nulls[3];
 
 	result_columns(result, values, nulls);
-	return make_row(fcinfo, values, nulls);
+	return make_row(ROW_FIRST_VERSION_POSITION, values, nulls);
 }
 
 /* (stream, events jsonb, expected_version, commutes_with) */
@@ -165,7 +205,7 @@ evs_append_events(PG_FUNCTION_ARGS)
 
 	get_json_batch(fcinfo, &batch);
 	evs_append_execute(&batch, 1, false, &result);
-	return three_columns(fcinfo, &result);
+	return three_columns(&result);
 }
 
 Datum
@@ -188,7 +228,7 @@ evs_try_append(PG_FUNCTION_ARGS)
 	nulls[3] |= !ok;
 	values[4] = Int64GetDatum(ok ? result.version : result.actual);
 	nulls[4] = false;
-	return make_row(fcinfo, values, nulls);
+	return make_row(ROW_TRY, values, nulls);
 }
 
 /* ---- arrays ---- */
@@ -281,7 +321,7 @@ evs_append_arrays(PG_FUNCTION_ARGS)
 	}
 	evs_batch_validate(&batch);
 	evs_append_execute(&batch, 1, false, &result);
-	return three_columns(fcinfo, &result);
+	return three_columns(&result);
 }
 
 /* ---- several streams ---- */

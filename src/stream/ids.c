@@ -161,7 +161,11 @@ oldest_possible(const pg_uuid_t *id)
 {
 	TimestampTz made;
 
-	if (evs_uuid7_time(id, &made))
+	/*
+	 * A time that is still to come is not one: other ids (hashes, say) look
+	 * like a UUIDv7 once in 64 times.
+	 */
+	if (evs_uuid7_time(id, &made) && made <= evs_clock_now() + CLOCK_SKEW)
 		return made - CLOCK_SKEW;
 	if (evs_guc_id_window < 0)
 		return DT_NOBEGIN;

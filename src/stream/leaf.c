@@ -12,13 +12,16 @@
 #include "access/relation.h"
 #include "access/stratnum.h"
 #include "access/table.h"
+#include "catalog/index.h"
 #include "catalog/partition.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
 #include "miscadmin.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/partcache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -47,6 +50,7 @@ static const char *const column_names[EVS_LOG_NCOLUMNS] = {
 };
 
 static HTAB *leaves = NULL;
+static uint64 invalidations = 0;
 
 static void
 invalidate_leaf(Oid relid)
@@ -54,6 +58,7 @@ invalidate_leaf(Oid relid)
 	HASH_SEQ_STATUS status;
 	EvsLeaf    *leaf;
 
+	invalidations++;
 	if (OidIsValid(relid))
 	{
 		leaf = hash_search(leaves, &relid, HASH_FIND, NULL);
@@ -88,6 +93,26 @@ index_begins_with(Form_pg_index index, AttrNumber first, AttrNumber second)
 		(second == 0 || index->indkey.values[1] == second);
 }
 
+/* Which of ours is it?  NULL if none. */
+static Oid *
+classify_index(EvsLeaf *leaf, Form_pg_index index)
+{
+	if (index->indisprimary)
+		return &leaf->position_index;
+	if (index->indisunique &&
+		index_begins_with(index, leaf->attno[EVS_LOG_STREAM_ID], leaf->attno[EVS_LOG_VERSION]))
+		return &leaf->version_index;
+	if (index->indisunique && index_begins_with(index, leaf->attno[EVS_LOG_EVENT_ID], 0))
+		return &leaf->event_id_index;
+	if (index_begins_with(index, leaf->attno[EVS_LOG_CATEGORY_HASH],
+						  leaf->attno[EVS_LOG_POSITION]))
+		return &leaf->category_index;
+	if (index_begins_with(index, leaf->attno[EVS_LOG_CORRELATION_ID],
+						  leaf->attno[EVS_LOG_POSITION]))
+		return &leaf->correlation_index;
+	return NULL;
+}
+
 static void
 find_indexes(Relation rel, EvsLeaf *leaf)
 {
@@ -98,43 +123,65 @@ find_indexes(Relation rel, EvsLeaf *leaf)
 	{
 		HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(cell)));
 		Form_pg_index index;
+		Oid		   *ours;
 
 		if (!HeapTupleIsValid(tuple))
 			continue;
 		index = (Form_pg_index) GETSTRUCT(tuple);
-		if (index->indisprimary)
-			leaf->position_index = index->indexrelid;
-		else if (index->indisunique &&
-				 index_begins_with(index, leaf->attno[EVS_LOG_STREAM_ID],
-								   leaf->attno[EVS_LOG_VERSION]))
-			leaf->version_index = index->indexrelid;
-		else if (index->indisunique &&
-				 index_begins_with(index, leaf->attno[EVS_LOG_EVENT_ID], 0))
-			leaf->event_id_index = index->indexrelid;
-		else if (index_begins_with(index, leaf->attno[EVS_LOG_CATEGORY_HASH],
-								   leaf->attno[EVS_LOG_POSITION]))
-			leaf->category_index = index->indexrelid;
-		else if (index_begins_with(index, leaf->attno[EVS_LOG_CORRELATION_ID],
-								   leaf->attno[EVS_LOG_POSITION]))
-			leaf->correlation_index = index->indexrelid;
+		ours = index->indisvalid ? classify_index(leaf, index) : NULL;
+		if (ours != NULL && !OidIsValid(*ours))
+			*ours = index->indexrelid;
 		ReleaseSysCache(tuple);
 	}
+	leaf->nplain = list_length(list) == EVS_LEAF_NINDEXES ? EVS_LEAF_NINDEXES : 0;
 	list_free(list);
 }
 
-EvsLeaf *
-evs_leaf_describe(Relation rel)
+static void
+describe_index(EvsLeaf *leaf, int i, Oid oid)
+{
+	EvsPlainIndex *plain = &leaf->indexes[i];
+	Relation	index = index_open(oid, AccessShareLock);
+	MemoryContext old = MemoryContextSwitchTo(leaf->context);
+
+	plain->oid = oid;
+	plain->info = BuildIndexInfo(index);
+	plain->nkeys = plain->info->ii_NumIndexAttrs;
+	plain->unique = plain->info->ii_Unique;
+	plain->skip_null = plain->info->ii_Predicate != NIL;
+	if (plain->nkeys > (int) lengthof(plain->attno) ||
+		plain->info->ii_Expressions != NIL ||
+		index->rd_rel->relam != BTREE_AM_OID ||
+		plain->skip_null != (oid == leaf->correlation_index))
+		leaf->nplain = 0;
+	for (int k = 0; k < plain->nkeys && leaf->nplain > 0; k++)
+		plain->attno[k] = plain->info->ii_IndexAttrNumbers[k];
+	MemoryContextSwitchTo(old);
+	index_close(index, AccessShareLock);
+}
+
+/* What inserting entries needs to know, unless there are more indexes. */
+static void
+describe_indexes(EvsLeaf *leaf)
+{
+	const Oid	oids[EVS_LEAF_NINDEXES] = {
+		leaf->position_index, leaf->version_index, leaf->event_id_index,
+		leaf->category_index, leaf->correlation_index,
+	};
+
+	leaf->context = AllocSetContextCreate(CacheMemoryContext, "evstore leaf",
+										  ALLOCSET_SMALL_SIZES);
+	for (int i = 0; i < EVS_LEAF_NINDEXES && leaf->nplain > 0; i++)
+		describe_index(leaf, i, oids[i]);
+}
+
+static void
+describe_leaf(Relation rel, EvsLeaf *leaf)
 {
 	Oid			relid = RelationGetRelid(rel);
-	EvsLeaf    *leaf;
-	bool		found;
 
-	if (leaves == NULL)
-		init_leaves();
-	leaf = hash_search(leaves, &relid, HASH_ENTER, &found);
-	if (found && leaf->valid)
-		return leaf;
-
+	if (leaf->context != NULL)
+		MemoryContextDelete(leaf->context);
 	memset(leaf, 0, sizeof(EvsLeaf));
 	leaf->relid = relid;
 	for (int i = 0; i < EVS_LOG_NCOLUMNS; i++)
@@ -156,9 +203,33 @@ evs_leaf_describe(Relation rel)
 				 errmsg("partition \"%s\" of the event log lacks an index",
 						RelationGetRelationName(rel)),
 				 errhint("evstore.verify() says which; a restore may not have finished yet.")));
+	describe_indexes(leaf);
+}
 
-	/* Only now, so that an invalidation during the look-ups is not lost. */
-	leaf->valid = true;
+EvsLeaf *
+evs_leaf_describe(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+	EvsLeaf    *leaf;
+	bool		found;
+
+	if (leaves == NULL)
+		init_leaves();
+	leaf = hash_search(leaves, &relid, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset(leaf, 0, sizeof(EvsLeaf));
+		leaf->relid = relid;
+	}
+	while (!leaf->valid)
+	{
+		uint64		before = invalidations;
+
+		CHECK_FOR_INTERRUPTS();
+		describe_leaf(rel, leaf);
+		/* an invalidation that came during the look-ups: again */
+		leaf->valid = before == invalidations;
+	}
 	return leaf;
 }
 

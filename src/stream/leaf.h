@@ -11,6 +11,11 @@
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
+#include "exec/heap_writer.h"
+
+/* Indexes that each leaf has. */
+#define EVS_LEAF_NINDEXES 5
+
 /* Columns of evstore.event_log, in the order that C code names them. */
 typedef enum EvsLogColumn
 {
@@ -48,6 +53,9 @@ typedef struct EvsLeaf
 	Oid			event_id_index;
 	Oid			category_index;
 	Oid			correlation_index;
+	EvsPlainIndex indexes[EVS_LEAF_NINDEXES];	/* all of the above */
+	int			nplain;			/* 0: it has others as well, ask the executor */
+	MemoryContext context;		/* of what the indexes point to */
 	TimestampTz first_recorded; /* of its oldest event, 0 = not known yet */
 } EvsLeaf;
 

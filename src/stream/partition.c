@@ -32,6 +32,7 @@
 #include "exec/spi.h"
 #include "stream/partition.h"
 #include "stream/position.h"
+#include "stream/seal.h"
 
 /* The next leaf is asked for at each sixteenth of the second half. */
 #define AHEAD_MARKS 16
@@ -124,7 +125,10 @@ evs_partition_make(int64 cover, int ahead, int partition_size)
 	AcceptInvalidationMessages();
 	evs_spi_begin(&spi, true);
 	evs_spi_quiet_event_triggers();
-	for (end = log_end(); end <= cover || ahead-- > 0; made++)
+	end = log_end();
+	if (end == 1)
+		evs_instance_init();
+	for (; end <= cover || ahead-- > 0; made++)
 	{
 		/* a sequence that was set far ahead leaves one long leaf, not many */
 		int64		upper = Max(end, cover) + partition_size;
@@ -171,25 +175,13 @@ find_after_invalidation(Relation log, int64 position, EvsLeafRange *range)
 	return evs_leaf_find(log, position, range);
 }
 
-void
-evs_partition_ensure(Relation log, int64 position, EvsLeafRange *range)
+/* ATTACH PARTITION refuses a table that its own session has open. */
+static void
+make_inline(Relation *log, int64 position)
 {
-	BackgroundWorkerHandle *handle;
+	Oid			relid = RelationGetRelid(*log);
 
-	if (likely(evs_leaf_find(log, position, range)) ||
-		find_after_invalidation(log, position, range))
-		return;
-
-	/* A worker cannot see tables that this transaction has made. */
-	if (log->rd_createSubid == InvalidSubTransactionId &&
-		start_worker(position, 1, &handle))
-	{
-		(void) WaitForBackgroundWorkerShutdown(handle);
-		EVS_DEBUG_POINT("partition_worker_done");
-		if (find_after_invalidation(log, position, range))
-			return;
-	}
-
+	relation_close(*log, NoLock);
 	PG_TRY();
 	{
 		(void) evs_partition_make(position, 1, evs_guc_partition_size);
@@ -201,8 +193,30 @@ evs_partition_ensure(Relation log, int64 position, EvsLeafRange *range)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	*log = evs_open(relid, NoLock);
+}
 
-	if (!find_after_invalidation(log, position, range))
+void
+evs_partition_ensure(Relation *log, int64 position, EvsLeafRange *range)
+{
+	BackgroundWorkerHandle *handle;
+
+	if (likely(evs_leaf_find(*log, position, range)) ||
+		find_after_invalidation(*log, position, range))
+		return;
+
+	/* A worker cannot see tables that this transaction has made. */
+	if ((*log)->rd_createSubid == InvalidSubTransactionId &&
+		start_worker(position, 1, &handle))
+	{
+		(void) WaitForBackgroundWorkerShutdown(handle);
+		EVS_DEBUG_POINT("partition_worker_done");
+		if (find_after_invalidation(*log, position, range))
+			return;
+	}
+
+	make_inline(log, position);
+	if (!find_after_invalidation(*log, position, range))
 		elog(ERROR, "no partition for position " INT64_FORMAT, position);
 }
 

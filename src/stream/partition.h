@@ -19,8 +19,11 @@ typedef struct EvsPartitionOrder
 	int32		ahead;			/* and so many after that one */
 } EvsPartitionOrder;
 
-/* The leaf for a position; if there is none yet, have it made first. */
-extern void evs_partition_ensure(Relation log, int64 position, EvsLeafRange *range);
+/*
+ * The leaf for a position; if there is none yet, have it made first.  That
+ * can close and reopen the log, whose lock is kept.
+ */
+extern void evs_partition_ensure(Relation *log, int64 position, EvsLeafRange *range);
 
 /*
  * Ask a worker for the next leaf when the positions from first to last pass

@@ -22,7 +22,8 @@
  * A position must never be handed out twice or out of order.  CACHE above 1
  * would do that silently, so would setval() or RESTART to a lower value: both
  * are refused here, the latter by a look at the newest event of the leaf that
- * the next position belongs to, taken before the floor is read.
+ * the next position belongs to, taken before the floor is read, and by the
+ * last value that this backend has seen.
  */
 #include "postgres.h"
 
@@ -53,12 +54,20 @@
 /* A backend scans the lock table at most once in this time, in microseconds. */
 #define SCAN_INTERVAL 1000
 
+/* A backend compares the sequence with the log at least this often, likewise. */
+#define CHECK_INTERVAL 10000
+
 /* Readings that evs_position_visible() can fall back to. */
 #define NREADINGS 4
 
 /* The floor of this backend's current transaction. */
 static int64 my_floor = 0;
 static LocalTransactionId my_floor_lxid = InvalidLocalTransactionId;
+
+/* When the sequence was last compared with the log, and what it said. */
+static Oid	checked_seq = InvalidOid;
+static TimestampTz checked_at = 0;
+static int64 checked_last = 0;
 
 /* The last scan. */
 static Oid	scanned_seq = InvalidOid;
@@ -160,18 +169,14 @@ newest_in_leaf(Oid relid)
 }
 
 /*
- * Has the sequence been moved back?  Whatever is stored was drawn, so a
- * stored position, read first, can never be above the sequence, read second.
- * Looking into the leaf of the next position is enough, and into those after
- * it in the rare case that there are more than the ones made ahead of need.
+ * The newest position stored from the next position's leaf on.  One leaf is
+ * enough, except in the rare case that the ones made ahead of need have begun.
  */
 static int64
-read_floor_checked(Relation log)
+newest_stored(Relation log, int64 next)
 {
-	int64		next = evs_position_last() + 1;
 	int64		stored = 0;
 	EvsLeafRange range;
-	int64		floor;
 
 	for (int i = 0; i < 3 && evs_leaf_find(log, next, &range); i++)
 	{
@@ -180,18 +185,46 @@ read_floor_checked(Relation log)
 		if (next >= evs_leaf_end(log))
 			break;
 	}
+	return stored;
+}
+
+/*
+ * Has the sequence been moved back?  Whatever is stored was drawn, so a
+ * stored position, read first, can never be above the sequence, read second.
+ * A backend that does so again and again may skip the look at the log for a
+ * moment: what the sequence said last time serves as well.
+ */
+static int64
+read_floor_checked(Relation log, TimestampTz now)
+{
+	Oid			seqid = evs_catalog()->position_seq;
+	int64		stored = checked_last;
+	int64		floor;
+
+	if (checked_seq != seqid || now - checked_at > CHECK_INTERVAL || now < checked_at)
+	{
+		if (checked_seq != seqid)
+			stored = 0;
+		stored = Max(stored, newest_stored(log, evs_position_last() + 1));
+		checked_seq = seqid;
+		checked_at = now;
+	}
 
 	floor = evs_position_last();
 	if (floor < stored)
+	{
+		checked_at = 0;
 		throw_sequence_misused(psprintf("Its last value is " INT64_FORMAT
-										", but position " INT64_FORMAT " is in the log.",
+										", but position " INT64_FORMAT " has been used.",
 										floor, stored));
+	}
+	checked_last = floor;
 	return floor;
 }
 
 /* Hold a floor for the current resource owner; returns it. */
 static int64
-register_in_flight(Relation log)
+register_in_flight(Relation log, TimestampTz now)
 {
 	LOCKTAG		tag;
 
@@ -208,7 +241,7 @@ register_in_flight(Relation log)
 
 	/* Sequence first, lock second; the floor may only be too low. */
 	my_floor_lxid = InvalidLocalTransactionId;
-	my_floor = read_floor_checked(log);
+	my_floor = read_floor_checked(log, now);
 	floor_tag(&tag, my_floor);
 	(void) LockAcquire(&tag, ShareLock, false, false);
 	my_floor_lxid = evs_my_lxid();
@@ -216,13 +249,13 @@ register_in_flight(Relation log)
 }
 
 void
-evs_position_draw(Relation log, int n, int64 *positions)
+evs_position_draw(Relation log, TimestampTz now, int n, int64 *positions)
 {
 	Oid			seqid = evs_catalog()->position_seq;
 	int64		previous;
 
 	check_sequence_options(seqid);
-	previous = register_in_flight(log);
+	previous = register_in_flight(log, now);
 	for (int i = 0; i < n; i++)
 	{
 		positions[i] = nextval_internal(seqid, false);

@@ -5,6 +5,7 @@
 #ifndef EVSTORE_POSITION_H
 #define EVSTORE_POSITION_H
 
+#include "datatype/timestamp.h"
 #include "utils/relcache.h"
 
 /* Number that tells evstore's advisory locks from others' (pg_locks.objsubid). */
@@ -13,9 +14,10 @@
 
 /*
  * Register the current transaction as one that appends, and draw n positions,
- * increasing, all above every position that was drawn before the call.
+ * increasing, all above every position that was drawn before the call.  now is
+ * the current time, which the caller has at hand.
  */
-extern void evs_position_draw(Relation log, int n, int64 *positions);
+extern void evs_position_draw(Relation log, TimestampTz now, int n, int64 *positions);
 
 /* The last position that was drawn, whether or not its append has ended. */
 extern int64 evs_position_last(void);

@@ -275,10 +275,10 @@ wanted(ReadState *state, const LogScan *scan, EvsLeaf *leaf, TupleTableSlot *slo
 
 	if (request->filter != NULL)
 		ok = evs_filter_matches_row(request->filter, leaf, slot);
-	if (ok && evs_stream_reader_hides(&state->reader, stream_id,
+	if (ok && !state->reader.none_restricted)
+		ok = !evs_stream_reader_hides(&state->reader, stream_id,
 									  evs_leaf_get_int8(leaf, slot, EVS_LOG_VERSION),
-									  evs_leaf_get_int8(leaf, slot, EVS_LOG_RECORDED_AT)))
-		ok = false;
+									  evs_leaf_get_int8(leaf, slot, EVS_LOG_RECORDED_AT));
 	if (ok)
 	{
 		*name = evs_stream_reader_name(&state->reader, stream_id);

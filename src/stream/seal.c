@@ -7,9 +7,10 @@
  * a table that is never dumped.  It has no key, so that first appends of
  * several sessions do not wait for each other; some may put a row each.
  *
- * The first append to a store without a partition also notes which database
- * of which cluster this is.  That row is not dumped either: in a restored copy
- * it is missing, in a clone it does not match, and both stay quiet until
+ * Whoever makes the very first partition also notes which database of which
+ * cluster this is, in the same transaction: a store that has partitions and no
+ * such row is a restored copy.  The row is not dumped either: in a copy it is
+ * missing, in a clone it does not match, and both stay quiet until
  * evstore.adopt() is called.
  */
 #include "postgres.h"
@@ -21,7 +22,6 @@
 #include "catalog/catalog.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
-#include "partitioning/partdesc.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -30,7 +30,6 @@
 #include "base/errors.h"
 #include "catalog/catalog.h"
 #include "exec/heap_writer.h"
-#include "stream/leaf.h"
 #include "stream/seal.h"
 #include "compat.h"
 
@@ -99,7 +98,7 @@ insert_instance(void)
 }
 
 void
-evs_seal(Relation log)
+evs_seal(void)
 {
 	Oid			relid = evs_catalog()->sealed;
 	Datum		now;
@@ -108,8 +107,13 @@ evs_seal(Relation log)
 		return;
 	now = TimestampTzGetDatum(GetCurrentTimestamp());
 	insert_row(relid, 1, &now);
-	if (evs_leaf_end(log) == 1)
-		insert_instance();
+	CommandCounterIncrement();
+}
+
+void
+evs_instance_init(void)
+{
+	insert_instance();
 	CommandCounterIncrement();
 }
 

@@ -5,13 +5,17 @@
 #ifndef EVSTORE_SEAL_H
 #define EVSTORE_SEAL_H
 
-#include "utils/relcache.h"
-
 /* Before the first append: from now on only evstore's functions write. */
-extern void evs_seal(Relation log);
+extern void evs_seal(void);
 
 /* Has a first append (or somebody's transaction in progress here) sealed? */
 extern bool evs_is_sealed(void);
+
+/*
+ * With the very first partition: note that this database of this cluster is
+ * the one that acts.
+ */
+extern void evs_instance_init(void);
 
 /* Make this database of this cluster the one that acts. */
 extern void evs_instance_adopt(void);

@@ -11,6 +11,7 @@
 
 #include "access/relation.h"
 #include "access/tableam.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -43,12 +44,22 @@ static HTAB *names = NULL;
 static MemoryContext names_context = NULL;
 static Oid	names_relid = InvalidOid;
 
+/* Ids are dense: any mixing will do, and this is done for each event read. */
+static uint32
+hash_id(const void *key, Size size)
+{
+	uint64		id = *(const uint64 *) key;
+
+	return murmurhash32((uint32) id ^ (uint32) (id >> 32));
+}
+
 static void
 reset_names(Oid relid)
 {
 	HASHCTL		ctl = {
 		.keysize = sizeof(int64),
 		.entrysize = sizeof(CachedName),
+		.hash = hash_id,
 	};
 
 	if (names_context == NULL)
@@ -59,7 +70,7 @@ reset_names(Oid relid)
 	MemoryContextReset(names_context);
 	ctl.hcxt = names_context;
 	names = hash_create("evstore stream names", 1024, &ctl,
-						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+						HASH_ELEM | HASH_FUNCTION | HASH_CONTEXT);
 	names_relid = relid;
 }
 

@@ -43,7 +43,7 @@ record() {
 # fact NAME VALUE: a figure that is no comparison
 fact() {
 	printf '%s\t%s\n' "$1" "$2" >>"$FACTS"
-	printf '%-58s %s\n' "$1" "$2"
+	printf '%-64s %s\n' "$1" "$2"
 }
 
 print_head() {

@@ -47,7 +47,7 @@ rate() {
 	done
 	if ! pgbench -n -M prepared -c "$clients" -j $((clients > 1 ? 2 : 1)) -T "$BENCH_SECONDS" \
 		"${PARAMETERS[@]}" "${files[@]}" "$@" >"$TMP/pgbench.out" 2>&1; then
-		tail -n 5 "$TMP/pgbench.out" >&2
+		grep -m 5 -E 'ERROR|FATAL|error:' "$TMP/pgbench.out" >&2
 		die "workload $name failed"
 	fi
 	awk -v n="$events" '/^tps = / { printf "%.1f\n", $3 * n }' "$TMP/pgbench.out"

@@ -29,6 +29,7 @@ LANGUAGE sql IMMUTABLE AS $$
 $$;
 
 -- Ids that follow from the flight make every load repeatable: see promises.sql.
+-- Such a hash can look like a UUID of any version, or of none.
 CREATE FUNCTION demo.event_id(flight integer, version integer) RETURNS uuid
 LANGUAGE sql IMMUTABLE AS $$
 	SELECT md5(format('flight-%s/%s', flight, version))::uuid;

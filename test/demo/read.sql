@@ -101,8 +101,11 @@ SELECT demo.check(count(*) = 60000 AND count(DISTINCT e.event_id) = 60000
 FROM (SELECT v.event_id, v.version, row_number() OVER (PARTITION BY v.stream ORDER BY v.position) AS nth
 	  FROM evstore.events AS v) AS e;
 
-SELECT demo.check(count(*) >= 3, format('partitions: the log has %s', count(*)))
-FROM evstore.partitions;
-
-SELECT demo.note(p::text)
+SELECT demo.check(count(*) >= 3 AND bool_and(p.guarded),
+				  format('partitions: the log has %s, all guarded against UPDATE and DELETE', count(*)))
 FROM evstore.partitions AS p;
+
+SELECT demo.note(format('%s  positions %s to %s, %s', rpad(p.partition::text, 15), p.first_position,
+						p.last_position, pg_size_pretty(p.bytes)))
+FROM evstore.partitions AS p
+ORDER BY p.first_position;

@@ -85,8 +85,10 @@ SELECT is_empty(format('SELECT * FROM evstore.effects_of(%L)', pg_temp.id(98)), 
 
 BEGIN;
 SELECT pg_temp.happen(13, 4, 'order') \g /dev/null
-SELECT is(pg_temp.shape(format('evstore.causes_of(%L)', pg_temp.id(13))), '13:0 4:1 3:2 1:3', 'causes: a transaction sees its own events');
-SELECT is((SELECT count(*) FROM evstore.flow('order')), 10::bigint, 'flow: not before they are committed');
+SELECT pg_temp.shape(format('evstore.causes_of(%L)', pg_temp.id(13))) AS own_causes,
+	(SELECT count(*) FROM evstore.flow('order')) AS flow_count \gset
 ROLLBACK;
+SELECT is(:'own_causes'::text, '13:0 4:1 3:2 1:3', 'causes: a transaction sees its own events');
+SELECT is(:flow_count, 10, 'flow: not before they are committed');
 
 SELECT * FROM finish();

@@ -1,9 +1,9 @@
 -- CloudEvents and the envelope dialects: what comes in goes out again, to the digit.
 \set QUIET 1
 SET client_min_messages = warning;
-BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
+BEGIN;
 -- a zone and formats that would show if any of them mattered
 SET LOCAL timezone = 'Asia/Kathmandu';
 SET LOCAL datestyle = 'SQL, DMY';
