@@ -6,8 +6,8 @@
 /*
  * _check_decide(decide)
  *
- * Throw unless the function can be the decide of append_retry() and the caller
- * may execute it; return its quoted, qualified name.
+ * The function's quoted, qualified name.  VS010 unless it can be the decide of
+ * append_retry().
  */
 CREATE OR REPLACE FUNCTION evstore._check_decide(decide regprocedure)
 RETURNS text
@@ -33,17 +33,12 @@ BEGIN
 			DETAIL = jsonb_build_object('path', 'decide', 'function', decide::text),
 			HINT = 'It must have the form decide(stream text, version bigint, args jsonb) RETURNS jsonb.';
 	END IF;
-	IF NOT has_function_privilege(decide, 'EXECUTE') THEN
-		RAISE EXCEPTION USING
-			ERRCODE = 'insufficient_privilege',
-			MESSAGE = format('permission denied for function %s', decide);
-	END IF;
 	RETURN name;
 END
 $$;
 REVOKE ALL ON FUNCTION evstore._check_decide(regprocedure) FROM PUBLIC;
 COMMENT ON FUNCTION evstore._check_decide(regprocedure) IS
-	'private: throw unless the function can be the decide of append_retry()';
+	'private: the quoted name of a function that can be the decide of append_retry()';
 
 /*
  * _version_seen(stream)

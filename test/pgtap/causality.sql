@@ -35,6 +35,8 @@ FROM (VALUES
 	-- a circle 21 -> 23 -> 22 -> 21 with a tail 24 -> 25, and an event that caused itself
 	(20, NULL, 'circle'), (22, 23, 'circle'), (21, 22, 'circle'), (24, 21, 'circle'), (23, 21, 'circle'),
 	(25, 24, 'circle'), (26, 26, 'circle'), (27, 26, 'circle'),
+	-- a circle of which two events were recorded before their causes
+	(31, 32, 'circle'), (32, 33, 'circle'), (33, 31, 'circle'),
 	-- no correlation, or another one than the cause's
 	(101, 100, NULL), (102, 101, 'later'), (103, 102, 'later'), (104, 99, NULL)
 ) AS e (n, cause, correlation)
@@ -53,7 +55,7 @@ SELECT results_eq(
 		causation_id, source, occurred_at, recorded_at, tags FROM evstore.flow('order') ORDER BY 1 $$,
 	$$ SELECT * FROM evstore.read_correlation('order') $$,
 	'flow: every event of the correlation once, whole');
-SELECT is(pg_temp.shape($$ evstore.flow('circle') $$), '20:0 22:0 21:1 24:2 25:3 23:2 26:0 27:1',
+SELECT is(pg_temp.shape($$ evstore.flow('circle') $$), '20:0 22:0 21:1 24:2 25:3 23:2 26:0 27:1 31:0 33:1 32:2',
 	'flow: a circle is cut at the event that was recorded first');
 SELECT is_empty($$ SELECT * FROM evstore.flow('nothing') $$, 'flow: an unknown correlation');
 SELECT is_empty($$ SELECT * FROM evstore.flow(NULL) $$, 'flow: NULL');

@@ -268,7 +268,7 @@ FROM (VALUES
 	('epoch', 'metadata None', '{"event_id": "e-9", "event_type": "OrderPlaced", "aggregate_id": "order-457",
 		"payload": {"total": 299.99}, "timestamp": 1763375400.1234567, "metadata": null}'),
 	('epoch', 'before 1970', '{"event_id": "e-10", "event_type": "Moon", "aggregate_id": "apollo",
-		"payload": null, "timestamp": -14182940.5, "metadata": {"version": "three"}}')
+		"payload": null, "timestamp": -14182940.0, "metadata": {"version": "three"}}')
 ) AS d (dialect, name, envelope);
 
 SELECT is(evstore.import_event('{"event_id": "01890a5d-ac96-774b-bcce-b302099a8201", "event_type": "OrderCreated", "aggregate_id": "12-3",

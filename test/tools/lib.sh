@@ -91,17 +91,29 @@ own_by_server_user() {
 	((EUID != 0)) || chown -R "$SERVER_USER:" "$@"
 }
 
-# Also what a run that was killed left behind, its server first.
+# Also what a run that was killed left behind, its servers first.
 remove_work() {
-	local pidfile pid data link
-	for pidfile in "$TMP"/work/*.data/postmaster.pid; do
-		[[ -f $pidfile ]] || continue
+	local link
+	if [[ -d $TMP/work ]]; then
+		stop_left_servers
+		for link in "$TMP"/work/*.sockets "$TMP/work"; do
+			[[ ! -L $link ]] || rm -rf "$(readlink "$link")"
+		done
+	fi
+	rm -rf "$TMP/work"
+}
+
+stop_left_servers() {
+	local pidfile pid data i
+	find "$TMP/work/" -name postmaster.pid | while read -r pidfile; do
 		pid=$(head -n 1 "$pidfile")
 		data=$(readlink -f "$(dirname "$pidfile")")
-		[[ $(readlink "/proc/$pid/cwd") != "$data" ]] || kill -QUIT "$pid"
+		# The number alone may be somebody else's by now.
+		[[ $(readlink "/proc/$pid/cwd") == "$data" ]] || continue
+		kill -QUIT "$pid"
+		for ((i = 0; i < 100; i++)); do
+			kill -0 "$pid" 2>/dev/null || break
+			sleep 0.1 # poll
+		done
 	done
-	for link in "$TMP"/work/*.sockets "$TMP/work"; do
-		[[ ! -L $link ]] || rm -rf "$(readlink "$link")"
-	done
-	rm -rf "$TMP/work"
 }

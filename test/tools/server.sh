@@ -38,8 +38,9 @@ copy_sources_to_build() {
 		Makefile evstore.control src sql | tar -C "$BUILD" -xf - --no-same-owner
 }
 
+# Free of what a make that called us says to its own children.
 make_in_build() {
-	make -s --no-print-directory -j"$(nproc)" -C "$BUILD" PG_CONFIG="$PG_CONFIG" "$@"
+	env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make -s --no-print-directory -j"$(nproc)" -C "$BUILD" PG_CONFIG="$PG_CONFIG" "$@"
 }
 
 # The flags of a build for tests and of one for use.
