@@ -487,6 +487,29 @@ write_batch(AppendRun *run, EvsBatch *batch, Target *target, EvsAppendResult *re
 
 /* ---- the whole ---- */
 
+/*
+ * An event that names its cause and no correlation belongs to the cause's.
+ */
+static void
+inherit_correlations(AppendRun *run, EvsBatch *batch)
+{
+	const EvsNewEvent *previous = NULL;
+
+	for (int i = 0; i < batch->nevents; i++)
+	{
+		EvsNewEvent *event = &batch->events[i];
+
+		if (!event->has_causation_id || event->correlation_id != NULL)
+			continue;
+		if (previous != NULL &&
+			memcmp(&previous->causation_id, &event->causation_id, UUID_LEN) == 0)
+			event->correlation_id = previous->correlation_id;
+		else
+			event->correlation_id = evs_ids_correlation_of(run->log, &event->causation_id);
+		previous = event;
+	}
+}
+
 /* Steps 2 to 4 for one batch; true if it is to be written. */
 static bool
 examine(AppendRun *run, const EvsBatch *batch, Target *target, EvsAppendResult *result)
@@ -614,6 +637,8 @@ evs_append_execute(EvsBatch *batches, int nbatches, bool no_throw, EvsAppendResu
 	AppendRun run;
 
 	open_run(&run, nbatches);
+	for (int i = 0; i < nbatches; i++)
+		inherit_correlations(&run, &batches[i]);
 	if (nbatches == 1)
 		append_one(&run, batches, no_throw, results);
 	else

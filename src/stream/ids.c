@@ -205,6 +205,53 @@ find_in_log(const EvsLeafRange *leaves, int nleaves, const pg_uuid_t *id,
 	return exists;
 }
 
+/* The correlation id of an event in a leaf; false if the event is not there. */
+static bool
+correlation_in_leaf(Relation rel, const pg_uuid_t *id, text **correlation_id)
+{
+	EvsLeaf    *leaf = evs_leaf_describe(rel);
+	ScanKeyData key;
+	EvsScan		scan;
+	bool		found;
+	bool		isnull;
+
+	evs_key_uuid(&key, 1, UUIDPGetDatum(id));
+	evs_scan_begin(&scan, rel, leaf->event_id_index, SnapshotSelf, 1, &key,
+				   ForwardScanDirection);
+	found = evs_scan_next(&scan);
+	if (found)
+	{
+		Datum		value = evs_leaf_get(leaf, scan.slot, EVS_LOG_CORRELATION_ID, &isnull);
+
+		*correlation_id = isnull ? NULL : DatumGetTextPCopy(value);
+	}
+	evs_scan_end(&scan);
+	return found;
+}
+
+text *
+evs_ids_correlation_of(Relation log, const pg_uuid_t *id)
+{
+	TimestampTz oldest = oldest_possible(id);
+	text	   *correlation_id = NULL;
+	int			nleaves;
+	EvsLeafRange *leaves = evs_leaf_list(log, &nleaves);
+	bool		go_on = true;
+
+	for (int i = nleaves - 1; i >= 0 && go_on; i--)
+	{
+		Relation	rel = evs_leaf_open(leaves[i].relid, AccessShareLock);
+
+		CHECK_FOR_INTERRUPTS();
+		if (rel == NULL)
+			continue;
+		go_on = !correlation_in_leaf(rel, id, &correlation_id) &&
+			first_recorded(rel, evs_leaf_describe(rel)) >= oldest;
+		relation_close(rel, AccessShareLock);
+	}
+	return correlation_id;
+}
+
 static bool
 same_event(const EvsNewEvent *event, const EvsStream *stream, const FoundEvent *found)
 {

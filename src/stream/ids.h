@@ -33,6 +33,9 @@ extern void evs_ids_check_other_leaves(Relation log, const EvsBatch *batch,
 
 extern bool evs_batch_has_ids(const EvsBatch *batch);
 
+/* The correlation id of the event with this id, or NULL. */
+extern text *evs_ids_correlation_of(Relation log, const pg_uuid_t *id);
+
 /* Throw VS003 for one id. */
 extern void evs_ids_throw_duplicate(const char *stream, const pg_uuid_t *id, int index);
 
