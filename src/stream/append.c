@@ -48,6 +48,7 @@
 #include "stream/position.h"
 #include "stream/seal.h"
 #include "stream/stream.h"
+#include "stream/version.h"
 #include "compat.h"
 
 /* The relations of one append. */
@@ -69,38 +70,6 @@ typedef struct Target
 	int64		position;		/* of the newest event that is stored, or 0 */
 } Target;
 
-int64
-evs_append_current_version(Relation log, const EvsStream *stream, int64 *position)
-{
-	int64		version = stream->scavenged_version;
-	EvsLeafRange range;
-	Relation	rel;
-
-	*position = 0;
-	if (!evs_leaf_find(log, stream->last_leaf, &range) &&
-		(AcceptInvalidationMessages(), !evs_leaf_find(log, stream->last_leaf, &range)))
-		return version;
-	rel = evs_leaf_open(range.relid, AccessShareLock);
-	if (rel != NULL)
-	{
-		EvsLeaf    *leaf = evs_leaf_describe(rel);
-		ScanKeyData key;
-		EvsScan		scan;
-
-		evs_key_int8(&key, 1, BTEqualStrategyNumber, stream->id);
-		evs_scan_begin(&scan, rel, leaf->version_index, SnapshotSelf, 1, &key,
-					   BackwardScanDirection);
-		if (evs_scan_next(&scan))
-		{
-			version = evs_leaf_get_int8(leaf, scan.slot, EVS_LOG_VERSION);
-			*position = evs_leaf_get_int8(leaf, scan.slot, EVS_LOG_POSITION);
-		}
-		evs_scan_end(&scan);
-		relation_close(rel, AccessShareLock);
-	}
-	return version;
-}
-
 static void
 lock_target(AppendRun *run, const char *name, Target *target)
 {
@@ -109,7 +78,7 @@ lock_target(AppendRun *run, const char *name, Target *target)
 	target->exists = evs_stream_lock(run->streams, name, &target->stream);
 	EVS_DEBUG_POINT("stream_locked");
 	if (target->exists)
-		target->current = evs_append_current_version(run->log, &target->stream,
+		target->current = evs_version_current(run->log, &target->stream,
 													 &target->position);
 }
 

@@ -5,10 +5,7 @@
 #ifndef EVSTORE_APPEND_H
 #define EVSTORE_APPEND_H
 
-#include "utils/relcache.h"
-
 #include "stream/batch.h"
-#include "stream/stream.h"
 
 typedef enum EvsAppendStatus
 {
@@ -35,9 +32,5 @@ typedef struct EvsAppendResult
  */
 extern void evs_append_execute(EvsBatch *batches, int nbatches, bool no_throw,
 					   EvsAppendResult *results);
-
-/* The version of the stream's newest event, looked up with SnapshotSelf. */
-extern int64 evs_append_current_version(Relation log, const EvsStream *stream,
-										int64 *position);
 
 #endif							/* EVSTORE_APPEND_H */

@@ -94,6 +94,69 @@ parse_set(const JsonbValue *value, const char *member, StringSet *set)
 }
 
 static void
+throw_invalid_path(const char *reason)
+{
+	StringInfoData detail;
+
+	evs_detail_begin(&detail);
+	evs_detail_string(&detail, "path", "$.jsonpath");
+	evs_detail_string(&detail, "reason", reason);
+	ereport(ERROR,
+			(errcode(ERRCODE_EVS_INVALID_DEFINITION),
+			 errmsg("filter member \"jsonpath\" is not a valid path"),
+			 errdetail_internal("%s", evs_detail_end(&detail))));
+}
+
+/* In a path as jsonpath_out() prints it, $"name" outside of strings. */
+static bool
+has_variable(const char *path)
+{
+	bool		quoted = false;
+
+	for (const char *s = path; *s != '\0'; s++)
+	{
+		if (quoted && *s == '\\' && s[1] != '\0')
+			s++;
+		else if (*s == '"')
+			quoted = !quoted;
+		else if (!quoted && *s == '$' && s[1] == '"')
+			return true;
+	}
+	return false;
+}
+
+/* Variables have no value here; found only when read, they would end a read. */
+static Datum
+parse_path(char *path)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		result;
+
+	PG_TRY();
+	{
+		result = DirectFunctionCall1(jsonpath_in, CStringGetDatum(path));
+	}
+	PG_CATCH();
+	{
+		int			category = ERRCODE_TO_CATEGORY(geterrcode());
+		ErrorData  *error;
+
+		if (category != ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR) &&
+			category != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		throw_invalid_path(error->message);
+	}
+	PG_END_TRY();
+
+	if (has_variable(DatumGetCString(DirectFunctionCall1(jsonpath_out, result))))
+		throw_invalid_path("there are no variables");
+	return result;
+}
+
+static void
 parse_member(EvsFilter *filter, const char *member, JsonbValue *value)
 {
 	if (strcmp(member, "categories") == 0)
@@ -109,8 +172,7 @@ parse_member(EvsFilter *filter, const char *member, JsonbValue *value)
 	else if (strcmp(member, "correlation_id") == 0)
 		filter->correlation_id = parse_string(value, member);
 	else if (strcmp(member, "jsonpath") == 0)
-		filter->jsonpath = DirectFunctionCall1(jsonpath_in,
-											   CStringGetDatum(parse_string(value, member)));
+		filter->jsonpath = parse_path(parse_string(value, member));
 	else
 		throw_invalid(member, "is not known");
 }

@@ -27,10 +27,11 @@
 #include "catalog/scan.h"
 #include "exec/heap_writer.h"
 #include "exec/spi.h"
-#include "stream/append.h"
+#include "stream/batch.h"
 #include "stream/leaf.h"
 #include "stream/lifecycle.h"
 #include "stream/stream.h"
+#include "stream/version.h"
 #include "stream/visibility.h"
 #include "compat.h"
 
@@ -98,7 +99,7 @@ lock_stream(Change *change, const char *name)
 				 errmsg("stream \"%s\" does not exist", name),
 				 errdetail_internal("%s", evs_detail_end(&detail))));
 	}
-	change->current = evs_append_current_version(change->log, &change->stream,
+	change->current = evs_version_current(change->log, &change->stream,
 												 &change->position);
 }
 

@@ -16,11 +16,11 @@
 
 #include "base/errors.h"
 #include "catalog/catalog.h"
-#include "stream/append.h"
 #include "stream/filter.h"
 #include "stream/position.h"
 #include "stream/read.h"
 #include "stream/stream.h"
+#include "stream/version.h"
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(evs_read_stream);
@@ -205,7 +205,7 @@ look_up_version(const char *name)
 
 	if (evs_stream_find(streams, name, SnapshotSelf, &stream) &&
 		!stream.deleted && !stream.tombstoned)
-		version = evs_append_current_version(log, &stream, &position);
+		version = evs_version_current(log, &stream, &position);
 	relation_close(streams, AccessShareLock);
 	relation_close(log, AccessShareLock);
 	return version;
@@ -241,7 +241,7 @@ evs_last_version(PG_FUNCTION_ARGS)
 
 	evs_check_right(ACL_SELECT);
 	if (evs_stream_find_by_id(streams, PG_GETARG_INT64(0), SnapshotSelf, &stream))
-		version = evs_append_current_version(log, &stream, &position);
+		version = evs_version_current(log, &stream, &position);
 	relation_close(streams, AccessShareLock);
 	relation_close(log, AccessShareLock);
 	PG_RETURN_INT64(version);

@@ -21,7 +21,7 @@
 #include "base/clock.h"
 #include "catalog/catalog.h"
 #include "catalog/scan.h"
-#include "stream/append.h"
+#include "stream/version.h"
 #include "stream/visibility.h"
 #include "compat.h"
 
@@ -89,7 +89,7 @@ evs_horizon(Relation log, const EvsStream *stream, EvsHorizon *horizon)
 	}
 	if (stream->max_count > 0)
 	{
-		int64		current = evs_append_current_version(log, stream, &position);
+		int64		current = evs_version_current(log, stream, &position);
 
 		horizon->first_version = Max(horizon->first_version,
 									 current - stream->max_count + 1);

@@ -141,7 +141,7 @@ copy_sources() {
 # add_sum VERSION: add the last line of the version's output to the totals
 add_sum() {
 	local line
-	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$ROOTS/$1.out" | tail -n 1)
+	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$ROOTS/$1.out" | tail -n 1 || true)
 	if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed(,\ ([0-9]+)\ skipped)?$ ]]; then
 		total_passed=$((total_passed + BASH_REMATCH[1]))
 		total_failed=$((total_failed + BASH_REMATCH[2]))

@@ -1,0 +1,86 @@
+/*
+ * version.c
+ *	  The version of a stream's newest event.
+ *
+ * It is not stored anywhere: a row that each append updates would be a hot
+ * one.  It is the newest entry of the stream in one leaf's index, the leaf
+ * that the stream's row names.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/stratnum.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "catalog/scan.h"
+#include "stream/leaf.h"
+#include "stream/version.h"
+#include "compat.h"
+
+/*
+ * What this backend knows about the versions of streams.  An index scan for
+ * the newest one reads all entries of the stream that are on the same page,
+ * hundreds for a long stream; from a version that is known to be stored it
+ * reads only those after it.  A hint that is wrong (rolled back, scavenged, of
+ * a store that was dropped) finds nothing, and the scan starts anew.
+ */
+#define VERSION_HINTS 1024
+
+typedef struct VersionHint
+{
+	int64		stream_id;
+	int64		version;
+} VersionHint;
+
+static VersionHint version_hints[VERSION_HINTS];
+
+static bool
+newest_in_leaf(Relation rel, const EvsStream *stream, int64 from,
+			   int64 *version, int64 *position)
+{
+	EvsLeaf    *leaf = evs_leaf_describe(rel);
+	ScanKeyData keys[2];
+	EvsScan		scan;
+	bool		found;
+
+	evs_key_int8(&keys[0], 1, BTEqualStrategyNumber, stream->id);
+	evs_key_int8(&keys[1], 2, BTGreaterEqualStrategyNumber, from);
+	evs_scan_begin(&scan, rel, leaf->version_index, SnapshotSelf, from > 0 ? 2 : 1, keys,
+				   BackwardScanDirection);
+	found = evs_scan_next(&scan);
+	if (found)
+	{
+		*version = evs_leaf_get_int8(leaf, scan.slot, EVS_LOG_VERSION);
+		*position = evs_leaf_get_int8(leaf, scan.slot, EVS_LOG_POSITION);
+	}
+	evs_scan_end(&scan);
+	return found;
+}
+
+int64
+evs_version_current(Relation log, const EvsStream *stream, int64 *position)
+{
+	VersionHint *hint = &version_hints[stream->id % VERSION_HINTS];
+	int64		version = stream->scavenged_version;
+	EvsLeafRange range;
+	Relation	rel;
+
+	*position = 0;
+	if (!evs_leaf_find(log, stream->last_leaf, &range) &&
+		(AcceptInvalidationMessages(), !evs_leaf_find(log, stream->last_leaf, &range)))
+		return version;
+	rel = evs_leaf_open(range.relid, AccessShareLock);
+	if (rel == NULL)
+		return version;
+	if ((hint->stream_id == stream->id &&
+		 newest_in_leaf(rel, stream, hint->version, &version, position)) ||
+		newest_in_leaf(rel, stream, 0, &version, position))
+	{
+		hint->stream_id = stream->id;
+		hint->version = version;
+	}
+	relation_close(rel, AccessShareLock);
+	return version;
+}
