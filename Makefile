@@ -17,9 +17,10 @@ PG_CPPFLAGS = -I$(CURDIR)/src -DEVS_VERSION=\"$(EXTVERSION)\"
 PG_CFLAGS = -Wall -Wextra -Wmissing-prototypes -Wno-unused-parameter \
 	-Wno-missing-field-initializers -Wno-sign-compare -MMD -MP
 
-# Modules 10 to 40 run once, 50 to 90 again on every update.
+# Modules 10 to 40, and those named _once, run once; 50 to 90 again on every update.
 SQL_MODULES := $(sort $(wildcard sql/modules/*.sql))
-SQL_AGAIN := $(foreach n,5 6 7 8 9,$(filter sql/modules/$(n)%,$(SQL_MODULES)))
+SQL_AGAIN := $(filter-out %_once.sql, \
+	$(foreach n,5 6 7 8 9,$(filter sql/modules/$(n)%,$(SQL_MODULES))))
 SQL_INSTALL = sql/evstore--$(EXTVERSION).sql
 SQL_UPDATES := $(patsubst sql/updates/%,sql/evstore--%,$(wildcard sql/updates/*.sql))
 DATA_built = $(SQL_INSTALL) $(SQL_UPDATES)
@@ -83,12 +84,11 @@ $(SQL_INSTALL): $(SQL_MODULES) sql/modules evstore.control
 # the modules that run again.
 sql/evstore--%.sql: sql/updates/%.sql $(SQL_AGAIN) sql/modules
 	@{ printf '%s\n' '$(call SQL_HEAD,ALTER EXTENSION evstore UPDATE)'; \
-		cat $< $(if $(filter %--$(EXTVERSION),$*),$(SQL_AGAIN)); } >$@.new && mv $@.new $@
+		cat sql/modules/00_header.sql $< $(if $(filter %--$(EXTVERSION),$*),$(SQL_AGAIN)); } >$@.new && mv $@.new $@
 
 # --- tests and tools ---
 
 TOOLS = test/tools
-TEST_TARGETS = test test-regress test-isolation test-pgtap test-tap test-style
 
 ifneq ($(PGXS),)
 

@@ -194,10 +194,6 @@ BEGIN ATOMIC
 		('reader', 'function', 'stream_version', 'EXECUTE'),
 		('reader', 'function', 'stream_exists', 'EXECUTE'),
 		('reader', 'function', 'safe_position', 'EXECUTE'),
-		('reader', 'function', '_visible_position', 'EXECUTE'),
-		('reader', 'function', '_last_version', 'EXECUTE'),
-		('reader', 'function', '_last_position', 'EXECUTE'),
-		('reader', 'function', '_now', 'EXECUTE'),
 		('reader', 'function', 'to_cloudevent', 'EXECUTE'),
 		('reader', 'function', 'export_event', 'EXECUTE'),
 		('reader', 'function', 'import_event', 'EXECUTE'),
@@ -228,11 +224,21 @@ BEGIN ATOMIC
 		('admin', 'function', 'adopt', 'EXECUTE'),
 		('admin', 'function', 'health', 'EXECUTE'),
 		('admin', 'function', 'verify', 'EXECUTE'),
-		('admin', 'function', '_is_adopted', 'EXECUTE')
+		('admin', 'function', 'track_table', 'EXECUTE'),
+		('admin', 'function', 'untrack_table', 'EXECUTE'),
+		('admin', 'function', '_track_change', 'EXECUTE'),
+		('admin', 'function', '_track_truncate', 'EXECUTE')
 	) AS a (needs, kind, name, privilege)
 	WHERE a.needs = 'reader'
 		OR (a.needs = 'writer' AND _access.level IN ('writer', 'admin'))
-		OR (a.needs = 'admin' AND _access.level = 'admin');
+		OR (a.needs = 'admin' AND _access.level = 'admin')
+	UNION
+	-- helpers run with the rights of who calls the function that needs them
+	SELECT 'function', p.proname::text, 'EXECUTE'
+	FROM pg_catalog.pg_proc p
+	WHERE p.pronamespace = 'evstore'::regnamespace
+		AND p.proname LIKE '\_%'
+		AND p.prorettype NOT IN ('trigger'::regtype, 'internal'::regtype);
 END;
 COMMENT ON FUNCTION evstore._access(text) IS 'what grant_access() grants';
 

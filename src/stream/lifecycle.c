@@ -132,6 +132,14 @@ check_expected(const Change *change, int64 expected)
 	evs_detail_string(&detail, "stream", change->stream.name);
 	evs_detail_int(&detail, "expected", expected);
 	evs_detail_int(&detail, "actual", actual);
+	if (expected == EVS_STREAM_EXISTS)
+	{
+		evs_detail_bool(&detail, "tombstoned", false);
+		ereport(ERROR,
+				(errcode(ERRCODE_EVS_STREAM_DELETED),
+				 errmsg("stream \"%s\" is deleted", change->stream.name),
+				 errdetail_internal("%s", evs_detail_end(&detail))));
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_EVS_WRONG_EXPECTED_VERSION),
 			 errmsg("wrong expected version: " INT64_FORMAT " (stream: \"%s\", stream version: " INT64_FORMAT ")",

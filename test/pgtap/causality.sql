@@ -37,7 +37,7 @@ FROM (VALUES
 	(25, 24, 'circle'), (26, 26, 'circle'), (27, 26, 'circle'),
 	-- a circle of which two events were recorded before their causes
 	(31, 32, 'circle'), (32, 33, 'circle'), (33, 31, 'circle'),
-	-- no correlation, or another one than the cause's
+	-- no correlation, another one than the cause's, or none given: the cause's
 	(101, 100, NULL), (102, 101, 'later'), (103, 102, 'later'), (104, 99, NULL)
 ) AS e (n, cause, correlation)
 \g /dev/null
@@ -78,7 +78,7 @@ SELECT is_empty('SELECT * FROM evstore.causes_of(NULL)', 'causes: NULL');
 SELECT is(pg_temp.shape(format('evstore.effects_of(%L)', pg_temp.id(1))), '1:0 2:1 5:2 3:1 4:2 10:1 9:2', 'effects: the tree below');
 SELECT is(pg_temp.shape(format('evstore.effects_of(%L)', pg_temp.id(3))), '3:0 4:1', 'effects: from the middle of a flow');
 SELECT is(pg_temp.shape(format('evstore.effects_of(%L)', pg_temp.id(21))), '21:0 24:1 25:2 23:1 22:2', 'effects: once round a circle');
-SELECT is(pg_temp.shape(format('evstore.effects_of(%L)', pg_temp.id(99))), '99:0', 'effects: not those of other correlations');
+SELECT is(pg_temp.shape(format('evstore.effects_of(%L)', pg_temp.id(99))), '99:0 104:1', 'effects: not those of other correlations');
 SELECT is(pg_temp.shape(format('evstore.effects_of(%L)', pg_temp.id(100))), '100:0 101:1 102:2 103:3',
 	'effects: of an event without a correlation, in any');
 SELECT is_empty(format('SELECT * FROM evstore.effects_of(%L)', pg_temp.id(98)), 'effects: an unknown event');

@@ -18,7 +18,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(new_node new_store session poll crash_on_purpose children
-  title hash_of_events is_error);
+  is_running title hash_of_events is_error);
 
 # A new cluster, running unless told otherwise.
 #   conf     text for postgresql.conf
@@ -65,7 +65,7 @@ sub poll
 		my $result = $condition->();
 		return $result if $result;
 		return 0 if time > $end;
-		select(undef, undef, undef, 0.002);    # poll
+		select(undef, undef, undef, 0.005);    # poll
 	}
 }
 
@@ -88,6 +88,17 @@ sub children
 	my $line = <$file> // '';
 	close $file;
 	return split ' ', $line;
+}
+
+# Zombies do not count: who should have waited for them may be slow.
+sub is_running
+{
+	my ($pid) = @_;
+
+	open my $file, '<', "/proc/$pid/stat" or return 0;
+	my $line = <$file> // '';
+	close $file;
+	return $line =~ /\) ([A-Z])/ && $1 !~ /[ZX]/;
 }
 
 sub title

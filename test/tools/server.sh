@@ -68,7 +68,7 @@ start_server() {
 	SERVER_LOG=$WORK/$1.log
 	# Not below the repository: the path of a socket may have 107 bytes only.
 	SOCKETS=$(mktemp -d /tmp/evs.XXXXXX)
-	ln -s "$SOCKETS" "$WORK/$1.sockets"
+	ln -sfn "$SOCKETS" "$WORK/$1.sockets"
 	own_by_server_user "$SOCKETS"
 	as_server_user "$BINDIR/initdb" -D "$SERVER_DATA" -U postgres -A trust -E UTF8 --no-locale --no-sync \
 		>"$TMP/initdb.log" 2>&1 || { cat "$TMP/initdb.log"; die 'initdb failed'; }

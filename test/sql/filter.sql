@@ -1,0 +1,177 @@
+-- Filters of read_all: each member alone, all of them together, and what is
+-- not a filter.
+\set main :DBNAME
+SET client_min_messages = warning;
+DROP DATABASE IF EXISTS evstore_filter;
+CREATE DATABASE evstore_filter;
+\c evstore_filter
+CREATE EXTENSION evstore;
+LOAD 'evstore';
+SET evstore.partition_size = 10;
+
+-- The data's "n" is the event's number, which is its position too.
+CREATE FUNCTION put(n int, stream text, type text, more jsonb DEFAULT '{}', tags text[] DEFAULT NULL, correlation text DEFAULT NULL)
+RETURNS bigint LANGUAGE sql AS $$
+	SELECT evstore.append_one(stream, type, jsonb_build_object('n', n) || more, tags => tags, correlation_id => correlation)
+$$;
+SELECT count(*) FROM (VALUES
+	(1, 'order-1', 'Placed', '{"total": 50, "items": [{"sku": "a", "qty": 1}]}', '{eu,new}', 'c1'),
+	(2, 'order-2', 'Placed', '{"total": 150, "items": [{"sku": "b", "qty": 2}, {"sku": "x", "qty": 9}]}', '{us}', 'c2'),
+	(3, 'payment-1', 'Paid', '{"total": 50, "ok": true}', '{eu}', 'c1'),
+	(4, 'payment-2', 'Paid', '{"total": 150, "ok": false}', '{us,vip}', 'c2'),
+	(5, 'order-1', 'Shipped', '{"note": null}', '{}', 'c1'),
+	(6, 'order', 'Placed', '{"total": "many"}', NULL, NULL),
+	(7, 'orders-1', 'Placed', '{"total": 1000}', '{eu,vip,new}', 'c3'),
+	(8, 'ORDER-1', 'placed', '{"total": 100.5}', '{EU}', 'C1'),
+	(9, 'order-10', 'Cancelled', '{"items": []}', '{eu}', NULL),
+	(10, 'order-2', 'Cancelled', '{"items": {}, "ok": "false"}', '{new,eu}', 'c2'),
+	(11, 'ümlaut-1', 'Größe', '{"größe": "ü"}', '{ä}', 'ö'),
+	(12, 'order-1', 'Paid', '{"items": [null, false], "ok": 0}', '{"with space","with\"quote"}', 'c 1')
+) AS e (n, stream, type, more, tags, correlation),
+	LATERAL (SELECT put(n, stream, type, more::jsonb, tags::text[], correlation)) AS p;
+-- enough of something else that the matches are far apart
+SELECT version FROM evstore.append_arrays('noise-1', array_fill('Noise'::text, '{25}'));
+SELECT put(13, 'order-1', 'Placed', '{"total": 50, "items": [{"sku": "x", "qty": 1}]}', '{eu,new}', 'c1');
+
+-- The numbers of the events that match.
+CREATE FUNCTION f(filter jsonb, direction text DEFAULT 'forward') RETURNS text LANGUAGE sql AS $$
+	SELECT coalesce(string_agg(coalesce(data->>'n', '.'), ' '), 'nothing') FROM evstore.read_all(NULL, NULL, filter, direction)
+$$;
+
+-- ---- nothing to filter by ----
+
+SELECT count(*) FROM evstore.read_all(NULL, NULL, NULL);
+SELECT count(*) FROM evstore.read_all(NULL, NULL, '{}');
+
+-- ---- each member alone ----
+
+-- categories: any of them; the whole category, case counts
+SELECT f('{"categories": ["order"]}');
+SELECT f('{"categories": ["payment", "orders"]}');
+SELECT f('{"categories": ["ORDER"]}'), f('{"categories": ["ümlaut"]}'), f('{"categories": ["ord"]}'), f('{"categories": ["order-1"]}');
+SELECT f('{"categories": ["order"]}', 'backward');
+SELECT f('{"categories": ["order", "order"]}') = f('{"categories": ["order"]}') AS twice_is_once;
+-- streams: any of them
+SELECT f('{"streams": ["order-1"]}');
+SELECT f('{"streams": ["order-2", "payment-1", "none"]}');
+SELECT f('{"streams": ["order"]}'), f('{"streams": ["none"]}');
+-- stream_prefix: by bytes; the empty one is any
+SELECT f('{"stream_prefix": "order-1"}');
+SELECT f('{"stream_prefix": "order"}');
+SELECT f('{"stream_prefix": "ü"}'), f('{"stream_prefix": "order-1000000000000000"}'), f('{"stream_prefix": "%"}');
+SELECT count(*) FROM evstore.read_all(NULL, NULL, '{"stream_prefix": ""}');
+-- types: any of them
+SELECT f('{"types": ["Placed"]}');
+SELECT f('{"types": ["Shipped", "Cancelled", "Größe"]}');
+SELECT f('{"types": ["place"]}');
+-- tags: all of them, in whatever order
+SELECT f('{"tags": ["eu"]}');
+SELECT f('{"tags": ["eu", "new"]}'), f('{"tags": ["new", "eu"]}');
+SELECT f('{"tags": ["eu", "new", "vip"]}'), f('{"tags": ["eu", "us"]}'), f('{"tags": ["ä"]}');
+SELECT f('{"tags": ["with space"]}'), f('{"tags": ["with\"quote", "with space"]}');
+SELECT f('{"tags": ["eu", "eu"]}') = f('{"tags": ["eu"]}') AS twice_is_once;
+-- correlation_id: exactly this one
+SELECT f('{"correlation_id": "c1"}'), f('{"correlation_id": "C1"}'), f('{"correlation_id": "c"}'), f('{"correlation_id": ""}'), f('{"correlation_id": "ö"}');
+
+-- ---- an empty list matches nothing, of tags everything: no tag is asked for ----
+
+SELECT f('{"categories": []}'), f('{"streams": []}'), f('{"types": []}');
+SELECT count(*) FROM evstore.read_all(NULL, NULL, '{"tags": []}');
+
+-- ---- jsonpath ----
+
+-- A predicate matches where it is true.
+SELECT f('{"jsonpath": "$.total > 100"}');
+SELECT f('{"jsonpath": "$.total == 50 && $.ok == true"}');
+SELECT f('{"jsonpath": "exists($.note)"}');
+SELECT f('{"jsonpath": "$.größe == \"ü\""}');
+-- A path matches where its first item is neither false nor null.
+SELECT f('{"jsonpath": "$.items[*] ? (@.sku == \"x\")"}');
+SELECT f('{"jsonpath": "$.items"}');
+SELECT f('{"jsonpath": "$.items[*]"}');
+SELECT f('{"jsonpath": "$.ok"}');
+SELECT f('{"jsonpath": "$.note"}');
+SELECT f('{"jsonpath": "$.none"}');
+SELECT f('{"jsonpath": "$ ? (@.total > 100 && @.n < 7)"}');
+SELECT f('{"jsonpath": "$.items.size() > 1"}');
+-- One that fails on some data does not match there, and breaks nothing.
+SELECT f('{"jsonpath": "strict $.total > 100"}');
+SELECT f('{"jsonpath": "strict $.items[*].qty > 1"}');
+SELECT f('{"jsonpath": "$.total.double() > 100"}');
+SELECT f('{"jsonpath": "1 / $.n > 0"}') = f('{"categories": ["order", "orders", "ORDER", "payment", "ümlaut"]}') AS all_but_noise;
+SELECT f('{"jsonpath": "1 / ($.n - 3) < 0"}');
+-- Data that is no object.
+SELECT evstore.append_one('scalar-1', 'S', v::jsonb) FROM unnest('{5,"\"text\"",true,false,"null","[1, 2]","[]"}'::text[]) AS v;
+SELECT version, data FROM evstore.read_all(NULL, NULL, '{"categories": ["scalar"], "jsonpath": "$"}');
+SELECT version, data FROM evstore.read_all(NULL, NULL, '{"categories": ["scalar"], "jsonpath": "$ == 5"}');
+SELECT version, data FROM evstore.read_all(NULL, NULL, '{"categories": ["scalar"], "jsonpath": "$[*] > 1"}');
+
+-- ---- together: all of the members ----
+
+SELECT f('{"categories": ["order"], "types": ["Placed", "Paid"]}');
+SELECT f('{"categories": ["order", "payment"], "tags": ["eu"]}');
+SELECT f('{"categories": ["order"], "streams": ["payment-1", "order-2"]}');
+SELECT f('{"categories": ["order"], "stream_prefix": "payment"}');
+SELECT f('{"stream_prefix": "order-", "types": ["Placed"], "jsonpath": "$.total < 100"}');
+SELECT f('{"correlation_id": "c1", "types": ["Paid", "Placed"]}');
+SELECT f('{"categories": ["order"], "stream_prefix": "order-1", "streams": ["order-1", "order-2"], "types": ["Placed", "Shipped"],
+	"tags": ["eu"], "correlation_id": "c1", "jsonpath": "$.items[*] ? (@.sku == \"x\")"}');
+SELECT f('{"categories": ["order"], "types": []}');
+
+-- ---- with after, limit and direction ----
+
+SELECT position, data->'n' AS n FROM evstore.read_all(2, 2, '{"categories": ["order"], "types": ["Placed"]}');
+SELECT position, data->'n' AS n FROM evstore.read_all(13, 2, '{"tags": ["eu"]}', 'backward');
+SELECT count(*) FROM evstore.read_all(0, 0, '{"tags": ["eu"]}');
+-- the limit counts matches, not what is read
+SELECT count(*), max(position) FROM evstore.read_all(11, 2, '{"categories": ["order"]}');
+
+-- ---- what is not a filter ----
+
+SELECT evstore.read_all(NULL, NULL, '{"category": "order"}');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, '{"types": ["Placed"], "Types": ["Placed"]}');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, '{"categories": "order"}');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, '{"types": ["Placed", 7]}');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, '{"streams": {"0": "order-1"}}');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, '{"tags": [["eu"]]}');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, '{"tags": [null]}');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, '{"tags": null}');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, '{"stream_prefix": ["order"]}');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, '{"correlation_id": 7}');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, '{"jsonpath": true}');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, '[]');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, '"order"');
+\echo :SQLSTATE
+SELECT evstore.read_all(NULL, NULL, 'null');
+\echo :SQLSTATE
+-- A path that cannot be parsed; the reason, not shown here, is PostgreSQL's.
+CREATE FUNCTION path_error(path text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+BEGIN
+	PERFORM evstore.read_all(NULL, 0, jsonb_build_object('jsonpath', path));
+	RETURN 'none';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+	RETURN format('%s %s %s', SQLSTATE, SQLERRM, CASE WHEN detail::jsonb->>'reason' <> '' THEN detail::jsonb - 'reason' END);
+END $$;
+SELECT path, path_error(path) FROM unnest(ARRAY['$.total >', '', '$[', 'total', '$.a like_regex "("']) AS path;
+-- A variable has no value: it is refused before it can end a read.
+SELECT evstore.read_all(NULL, NULL, '{"jsonpath": "$.total > $limit"}');
+\echo :SQLSTATE
+SELECT path, path_error(path) FROM unnest(ARRAY['$"x"', '$.items[*] ? (@.sku == $sku)', '$.a == "$\"x\""', '$."$x" == 1']) AS path;
+
+\c :main
+DROP DATABASE evstore_filter WITH (FORCE);
