@@ -158,7 +158,7 @@ insert_plain_entries(EvsWriter *writer, TupleTableSlot *slot)
 	{
 		const EvsPlainIndex *index = &writer->plain[i];
 		Datum		values[2];
-		bool		nulls[2];
+		bool		nulls[2] = {true, true};
 
 		for (int k = 0; k < index->nkeys; k++)
 			values[k] = slot_getattr(slot, index->attno[k], &nulls[k]);
