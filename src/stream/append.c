@@ -483,11 +483,20 @@ inherit_correlations(AppendRun *run, EvsBatch *batch)
 static bool
 examine(AppendRun *run, const EvsBatch *batch, Target *target, EvsAppendResult *result)
 {
+	EvsRetry	retry;
+
 	memset(result, 0, sizeof(EvsAppendResult));
 	result->first_version = -1;
 	lock_target(run, batch->stream, target);
-	if (evs_ids_check_retry(run->log, batch, target->exists ? &target->stream : NULL,
-							result) == EVS_RETRY_SAME)
+	retry = evs_ids_check_retry(run->log, batch, target->exists ? &target->stream : NULL,
+								result);
+	if (retry == EVS_RETRY_LOOK_AGAIN)
+	{
+		/* was it a first attempt that has created the stream since? */
+		lock_target(run, batch->stream, target);
+		retry = evs_ids_check_retry(run->log, batch, &target->stream, result);
+	}
+	if (retry == EVS_RETRY_SAME)
 	{
 		result->status = EVS_RETRIED;
 		return false;

@@ -343,6 +343,8 @@ throw_invalid_entry(int index, const char *field, const char *what)
 static void
 parse_entry_member(EvsBatch *batch, int index, const char *key, JsonbValue *value, bool *has_events)
 {
+	int64		expected;
+
 	if (strcmp(key, "stream") == 0)
 	{
 		if (value->type != jbvString)
@@ -356,12 +358,9 @@ parse_entry_member(EvsBatch *batch, int index, const char *key, JsonbValue *valu
 	{
 		if (value->type == jbvNull)
 			return;
-		if (value->type != jbvNumeric)
-			throw_invalid_entry(index, key, "must be a number");
-		batch->expected =
-			evs_batch_expected(false,
-							   DatumGetInt64(DirectFunctionCall1(numeric_int8,
-																 NumericGetDatum(value->val.numeric))));
+		if (!evs_batch_json_integer(value, PG_INT64_MIN, PG_INT64_MAX, &expected))
+			throw_invalid_entry(index, key, "must be an integer");
+		batch->expected = evs_batch_expected(false, expected);
 	}
 	else if (strcmp(key, "events") == 0)
 	{

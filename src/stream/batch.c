@@ -13,8 +13,10 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "base/errors.h"
@@ -79,21 +81,72 @@ json_text(const JsonbValue *value, int index, const char *field)
 	return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
 }
 
+/* A string through a type's input function; what it refuses is our error. */
+static Datum
+json_input(PGFunction input, const JsonbValue *value, int index, const char *field,
+		   const char *otherwise)
+{
+	char	   *s = text_to_cstring(json_text(value, index, field));
+	MemoryContext context = CurrentMemoryContext;
+	Datum		result;
+
+	PG_TRY();
+	{
+		result = DirectFunctionCall3(input, CStringGetDatum(s),
+									 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	}
+	PG_CATCH();
+	{
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		throw_invalid(index, field, otherwise);
+	}
+	PG_END_TRY();
+	return result;
+}
+
 static void
 json_uuid(const JsonbValue *value, int index, const char *field, pg_uuid_t *uuid)
 {
-	char	   *s = text_to_cstring(json_text(value, index, field));
+	*uuid = *DatumGetUUIDP(json_input(uuid_in, value, index, field, "must be a UUID"));
+}
 
-	*uuid = *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(s)));
+static TimestampTz
+json_timestamptz(const JsonbValue *value, int index, const char *field)
+{
+	return DatumGetTimestampTz(json_input(timestamptz_in, value, index, field,
+										  "must be a time with time zone"));
+}
+
+/* A number is taken as it is or not at all: 1.5 is not rounded to 2. */
+bool
+evs_batch_json_integer(const JsonbValue *value, int64 min, int64 max, int64 *result)
+{
+	Datum		number;
+
+	if (value->type != jbvNumeric)
+		return false;
+	number = NumericGetDatum(value->val.numeric);
+	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number,
+										  DirectFunctionCall2(numeric_trunc, number,
+															  Int32GetDatum(0)))) ||
+		!DatumGetBool(DirectFunctionCall2(numeric_ge, number, NumericGetDatum(int64_to_numeric(min)))) ||
+		!DatumGetBool(DirectFunctionCall2(numeric_le, number, NumericGetDatum(int64_to_numeric(max)))))
+		return false;
+	*result = DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
+	return true;
 }
 
 static int32
 json_int(const JsonbValue *value, int index, const char *field)
 {
-	if (value->type != jbvNumeric)
-		throw_invalid(index, field, "must be a number");
-	return DatumGetInt32(DirectFunctionCall1(numeric_int4,
-											 NumericGetDatum(value->val.numeric)));
+	int64		result;
+
+	if (!evs_batch_json_integer(value, PG_INT32_MIN, PG_INT32_MAX, &result))
+		throw_invalid(index, field, "must be an integer");
+	return (int32) result;
 }
 
 static ArrayType *
@@ -154,11 +207,7 @@ parse_member(EvsNewEvent *event, int index, const JsonbValue *key, JsonbValue *v
 	{
 		event->has_occurred_at = given;
 		if (given)
-			event->occurred_at =
-				DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-														CStringGetDatum(text_to_cstring(json_text(value, index, "occurred_at"))),
-														ObjectIdGetDatum(InvalidOid),
-														Int32GetDatum(-1)));
+			event->occurred_at = json_timestamptz(value, index, "occurred_at");
 	}
 	else if (key_is(key, "source"))
 		event->source = given ? json_text(value, index, "source") : NULL;

@@ -57,6 +57,10 @@ extern void evs_batch_init_event(EvsNewEvent *event);
 /* Read the events of a JSON array. */
 extern void evs_batch_parse(EvsBatch *batch, Jsonb *events);
 
+/* The value of a JSON number; false if it is none, no integer, or out of range. */
+extern bool evs_batch_json_integer(const JsonbValue *value, int64 min, int64 max,
+								   int64 *result);
+
 /* Check every limit; fill in what the session's settings say. */
 extern void evs_batch_validate(EvsBatch *batch);
 

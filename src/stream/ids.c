@@ -338,6 +338,8 @@ evs_ids_check_retry(Relation log, const EvsBatch *batch, const EvsStream *stream
 	}
 	if (nknown == 0)
 		return EVS_RETRY_NO;
+	if (stream == NULL)
+		return EVS_RETRY_LOOK_AGAIN;
 	if (nknown < batch->nevents || !same)
 		throw_not_a_retry(batch, known, first_known, nknown == batch->nevents);
 	return EVS_RETRY_SAME;

@@ -15,11 +15,14 @@ typedef enum EvsRetry
 {
 	EVS_RETRY_NO,				/* none of the ids is known */
 	EVS_RETRY_SAME,				/* all are, with the same content: a retry */
+	EVS_RETRY_LOOK_AGAIN,		/* some are, but the stream was not there */
 } EvsRetry;
 
 /*
  * Is the batch a retry of an append that has been done?  Throws VS003 if some
- * ids are known and it is not.  The stream is locked by the caller.
+ * ids are known and it is not.  The stream is locked by the caller; NULL says
+ * that the caller found none, and then known ids are not an error yet, since
+ * the look-up may have waited for who creates the stream.
  */
 extern EvsRetry evs_ids_check_retry(Relation log, const EvsBatch *batch,
 									const EvsStream *stream, EvsAppendResult *result);

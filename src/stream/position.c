@@ -45,6 +45,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/debug_point.h"
 #include "catalog/catalog.h"
 #include "catalog/scan.h"
 #include "stream/leaf.h"
@@ -504,6 +505,7 @@ evs_position_visible(void)
 	if (RecoveryInProgress())
 		return recorded_safe_position(snapshot);
 
+	EVS_DEBUG_POINT("visible_position");
 	safe = evs_position_safe();
 	remember_reading(safe, GetLatestSnapshot());
 	for (int i = 0; i < NREADINGS; i++)

@@ -1,0 +1,27 @@
+-- The quick start of README.md.  Made by test/tools/readme_sql.sh: do not edit.
+\set main :DBNAME
+SET client_min_messages = warning;
+DROP DATABASE IF EXISTS evstore_readme;
+CREATE DATABASE evstore_readme;
+\c evstore_readme
+
+CREATE EXTENSION evstore;
+
+-- An order is a stream. Its first event is version 0.
+SELECT * FROM evstore.append('order-1', 'OrderPlaced', '{"total": 40}',
+    expected_version => evstore.no_stream());
+
+SELECT * FROM evstore.append('order-1', 'OrderPaid', '{"amount": 40}', expected_version => 0);
+
+SELECT * FROM evstore.append('order-1', 'OrderCancelled', expected_version => 0);
+
+SELECT * FROM evstore.append('order-2', 'OrderPlaced', '{"total": 15}',
+    event_id => '0190b1a0-6c00-7000-8000-000000000001');
+SELECT * FROM evstore.append('order-2', 'OrderPlaced', '{"total": 15}',
+    event_id => '0190b1a0-6c00-7000-8000-000000000001');
+
+SELECT version, type, data FROM evstore.read_stream('order-1');
+SELECT position, stream, type FROM evstore.read_all(after => 1);
+
+\c :main
+DROP DATABASE evstore_readme;
