@@ -23,6 +23,25 @@
 
 /* ---- UUIDv7, RFC 9562 ---- */
 
+/* Asking for random bytes costs more than what is done with eight of them. */
+static void
+random_bytes(unsigned char *bytes)
+{
+	static unsigned char pool[512];
+	static Size used = sizeof(pool);
+
+	if (used == sizeof(pool))
+	{
+		if (!pg_strong_random(pool, sizeof(pool)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		used = 0;
+	}
+	memcpy(bytes, pool + used, 8);
+	used += 8;
+}
+
 /*
  * 48 bits of milliseconds, 12 bits of the fraction of a millisecond (method 3
  * of the RFC's section 6.2), 62 random bits.  The 60-bit clock is advanced by
@@ -45,10 +64,7 @@ evs_uuid7(pg_uuid_t *uuid)
 
 	high = pg_hton64(((clock >> 12) << 16) | 0x7000 | (clock & 0xfff));
 	memcpy(uuid->data, &high, 8);
-	if (!pg_strong_random(uuid->data + 8, 8))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+	random_bytes(uuid->data + 8);
 	uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
 }
 

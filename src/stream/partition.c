@@ -24,6 +24,7 @@
 #include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "base/debug_point.h"
@@ -99,12 +100,15 @@ make_drop_guard(void)
 				"'Keeps DROP EXTENSION evstore without CASCADE from dropping the events.'");
 }
 
+/* Where the last leaf ends, and whether there is one after that of a position. */
 static int64
-log_end(void)
+log_end(int64 position, bool *has_spare)
 {
 	Relation	log = evs_open(evs_catalog()->event_log, AccessShareLock);
 	int64		end = evs_leaf_end(log);
+	EvsLeafRange range;
 
+	*has_spare = evs_leaf_find(log, position, &range) && range.upper < end;
 	relation_close(log, AccessShareLock);
 	return end;
 }
@@ -114,6 +118,7 @@ evs_partition_make(int64 cover, int ahead, int partition_size)
 {
 	EvsSpi		spi;
 	int64		end;
+	bool		has_spare;
 	int			made = 0;
 
 	if (creating_extension)
@@ -125,9 +130,11 @@ evs_partition_make(int64 cover, int ahead, int partition_size)
 	AcceptInvalidationMessages();
 	evs_spi_begin(&spi, true);
 	evs_spi_quiet_event_triggers();
-	end = log_end();
+	end = log_end(cover, &has_spare);
 	if (end == 1)
 		evs_instance_init();
+	if (has_spare)
+		ahead = 0;				/* somebody else has, while we waited */
 	for (; end <= cover || ahead-- > 0; made++)
 	{
 		/* a sequence that was set far ahead leaves one long leaf, not many */
@@ -145,7 +152,7 @@ evs_partition_make(int64 cover, int ahead, int partition_size)
 }
 
 static bool
-start_worker(int64 cover, int ahead, BackgroundWorkerHandle **handle)
+start_worker(int64 cover, int ahead, pid_t notify, BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker = {
 		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
@@ -164,7 +171,7 @@ start_worker(int64 cover, int ahead, BackgroundWorkerHandle **handle)
 	};
 
 	memcpy(worker.bgw_extra, &order, sizeof(order));
-	worker.bgw_notify_pid = handle != NULL ? MyProcPid : 0;
+	worker.bgw_notify_pid = notify;
 	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
@@ -207,7 +214,7 @@ evs_partition_ensure(Relation *log, int64 position, EvsLeafRange *range)
 
 	/* A worker cannot see tables that this transaction has made. */
 	if ((*log)->rd_createSubid == InvalidSubTransactionId &&
-		start_worker(position, 1, &handle))
+		start_worker(position, 1, MyProcPid, &handle))
 	{
 		(void) WaitForBackgroundWorkerShutdown(handle);
 		EVS_DEBUG_POINT("partition_worker_done");
@@ -226,6 +233,8 @@ evs_partition_ahead(Relation log, const EvsLeafRange *range, int64 first, int64 
 	int64		size = range->upper - range->lower;
 	int64		mark = Max(size / (2 * AHEAD_MARKS), 1);
 	int64		past_half = last - range->lower - size / 2;
+	static BackgroundWorkerHandle *asked = NULL;
+	MemoryContext old;
 
 	if (likely(past_half < 0))
 		return;
@@ -236,6 +245,19 @@ evs_partition_ahead(Relation log, const EvsLeafRange *range, int64 first, int64 
 		log->rd_createSubid != InvalidSubTransactionId)
 		return;
 
+	/* small leaves have a mark at each position: one worker at a time is enough */
+	if (asked != NULL)
+	{
+		pid_t		pid;
+
+		if (GetBackgroundWorkerPid(asked, &pid) != BGWH_STOPPED)
+			return;
+		pfree(asked);
+		asked = NULL;
+	}
+
 	/* failure is no harm: the next mark asks again, or the append that needs it */
-	(void) start_worker(range->upper, 0, NULL);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	(void) start_worker(range->upper, 0, 0, &asked);
+	MemoryContextSwitchTo(old);
 }

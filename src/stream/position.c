@@ -64,6 +64,7 @@
 /* The floor of this backend's current transaction. */
 static int64 my_floor = 0;
 static LocalTransactionId my_floor_lxid = InvalidLocalTransactionId;
+static Oid	my_floor_seq = InvalidOid;
 
 /* When the sequence was last compared with the log, and what it said. */
 static Oid	checked_seq = InvalidOid;
@@ -229,7 +230,7 @@ register_in_flight(Relation log, TimestampTz now)
 {
 	LOCKTAG		tag;
 
-	if (my_floor_lxid == evs_my_lxid())
+	if (my_floor_lxid == evs_my_lxid() && my_floor_seq == evs_catalog()->position_seq)
 	{
 		/* Still held?  A savepoint's rollback may have given it back. */
 		floor_tag(&tag, my_floor);
@@ -245,6 +246,7 @@ register_in_flight(Relation log, TimestampTz now)
 	my_floor = read_floor_checked(log, now);
 	floor_tag(&tag, my_floor);
 	(void) LockAcquire(&tag, ShareLock, false, false);
+	my_floor_seq = evs_catalog()->position_seq;
 	my_floor_lxid = evs_my_lxid();
 	return my_floor;
 }
