@@ -149,34 +149,41 @@ open_plain_indexes(EvsWriter *writer)
 		writer->plain_rels[i] = index_open(writer->plain[i].oid, RowExclusiveLock);
 }
 
+/* One entry of one index. */
 static void
-insert_plain_entries(EvsWriter *writer, TupleTableSlot *slot)
+insert_plain_entry(EvsWriter *writer, int i, TupleTableSlot *slot)
 {
+	const EvsPlainIndex *index = &writer->plain[i];
+	Datum		values[2];
+	bool		nulls[2] = {true, true};
+
+	for (int k = 0; k < index->nkeys; k++)
+		values[k] = slot_getattr(slot, index->attno[k], &nulls[k]);
+	if (index->skip_null && nulls[0])
+		return;
+	(void) index_insert(writer->plain_rels[i], values, nulls, &slot->tts_tid, writer->rel,
+						index->unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+						false, index->info);
+}
+
+/*
+ * The entries of n rows that are in the heap already.  One index after the
+ * other: the next entry of an index mostly goes next to the one before.
+ */
+static void
+insert_index_entries(EvsWriter *writer, TupleTableSlot **slots, int n)
+{
+	if (writer->nplain == 0)
+	{
+		for (int row = 0; row < n; row++)
+			insert_generic_entries(writer, slots[row]);
+		return;
+	}
 	if (writer->plain_rels == NULL)
 		open_plain_indexes(writer);
 	for (int i = 0; i < writer->nplain; i++)
-	{
-		const EvsPlainIndex *index = &writer->plain[i];
-		Datum		values[2];
-		bool		nulls[2] = {true, true};
-
-		for (int k = 0; k < index->nkeys; k++)
-			values[k] = slot_getattr(slot, index->attno[k], &nulls[k]);
-		if (index->skip_null && nulls[0])
-			continue;
-		(void) index_insert(writer->plain_rels[i], values, nulls, &slot->tts_tid, writer->rel,
-							index->unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-							false, index->info);
-	}
-}
-
-static void
-insert_index_entries(EvsWriter *writer, TupleTableSlot *slot)
-{
-	if (writer->nplain > 0)
-		insert_plain_entries(writer, slot);
-	else
-		insert_generic_entries(writer, slot);
+		for (int row = 0; row < n; row++)
+			insert_plain_entry(writer, i, slots[row]);
 }
 
 void
@@ -213,11 +220,9 @@ evs_writer_flush(EvsWriter *writer)
 		MemoryContextDelete(scratch);
 	}
 
+	insert_index_entries(writer, writer->slots, writer->nused);
 	for (int i = 0; i < writer->nused; i++)
-	{
-		insert_index_entries(writer, writer->slots[i]);
 		ExecClearTuple(writer->slots[i]);
-	}
 	writer->nused = 0;
 	writer->bytes = 0;
 }
@@ -256,7 +261,7 @@ evs_writer_update(EvsWriter *writer, ItemPointer tid, TupleTableSlot *slot)
 {
 	assert_constraints(writer, slot);
 	if (evs_table_tuple_update(writer->rel, tid, slot))
-		insert_index_entries(writer, slot);
+		insert_index_entries(writer, &slot, 1);
 }
 
 void

@@ -60,7 +60,8 @@ crash_on_purpose($node);
 
 # The current store: what has been noted, and what is known to be there.
 my $store;
-my %totals = map { $_ => 0 } qw(appended acknowledged retried seen lost aimed);
+my %totals = map { $_ => 0 } qw(appended acknowledged retried seen lost aimed
+  deadlocks);
 my %kills;
 
 # ---- appends: what a writer does, in a form that can be repeated ----
@@ -228,7 +229,15 @@ sub writer
 				$log->('sent', $k, $append->{tag}, $append->{fate},
 					join(' ', @{ $append->{ids} }),
 					join("\001", map { s/\s+/ /gr =~ s/\|/\002/gr } @{ $append->{sql} }));
-				my @rows = run_append($session, $append);
+				my @rows;
+				# who makes a partition inside its own transaction can be in a
+				# deadlock, with a retry as the remedy
+				until (eval { @rows = run_append($session, $append); 1 })
+				{
+					die $@ unless $@ =~ /^40P01/;
+					$session->try('ROLLBACK');
+					$log->('deadlock', $k);
+				}
 				$log->('done', $k, map { join ',', @$_ } @rows);
 			}
 		});
@@ -458,6 +467,7 @@ sub check_writer
 			}
 			$append = undef;
 		}
+		elsif ($what eq 'deadlock') { $totals{deadlocks}++; }
 		elsif ($k !~ /^(lost|no server)$|terminating connection|not yet accepting/
 			&& $k !~ /in recovery mode|starting up|shutting down/)
 		{

@@ -4,8 +4,9 @@
 #
 # A block that begins with ```sql is run; all blocks of a file run in one session
 # with a new store.  ```sql error VS001 is one whose last statement fails, with
-# that SQLSTATE if one is given.  A block without a language that follows is what
-# comes out, without "(1 row)"; blank lines are between results.
+# that SQLSTATE if one is given; ```sql not run speaks for itself.  A block without
+# a language below the same heading is what comes out, without "(1 row)"; blank lines
+# are between results.  A page that creates the extension itself has an empty database.
 
 use strict;
 use warnings;
@@ -28,7 +29,7 @@ File::Find::find(
 	"$root/docs");
 $text{$_} = slurp_file("$root/$_") for qw(README.md CHANGELOG.md CONTRIBUTING.md);
 my @reference = grep { m{^docs/reference/} } sort keys %text;
-my @examples = grep { m{^docs/(reference|tutorials)/} } sort keys %text;
+my @examples = grep { m{^docs/(tutorials|how-to|reference)/} } sort keys %text;
 my @for_users =
   grep { m{^(README\.md|docs/(README|tutorials|how-to|reference|explanation)\b)} } sort keys %text;
 
@@ -219,7 +220,11 @@ for my $file (@examples)
 		elsif ($language eq 'result') { $results .= "$content\n"; }
 		$i++;
 	}
-	new_store($node, $dbname);
+	if ($script =~ /^CREATE EXTENSION evstore\b/m)
+	{
+		$node->safe_psql('postgres', "CREATE DATABASE $dbname");
+	}
+	else { new_store($node, $dbname); }
 	my ($rc, $out, $err) = $node->psql($dbname, $script);
 	is($rc, 0, "$file: its examples run") or diag($err);
 	my %state = $out =~ /^\@error (\d+) (\w+)$/mg;

@@ -58,7 +58,7 @@ sub session
 sub poll
 {
 	my ($condition, $seconds) = @_;
-	my $end = time + ($seconds // $PostgreSQL::Test::Utils::timeout_default);
+	my $end = time + ($seconds // 60);
 
 	while (1)
 	{
@@ -226,7 +226,7 @@ sub read_until_ready
 {
 	my ($self, $seconds) = @_;
 	my $deadline = Time::HiRes::time()
-	  + ($seconds // $PostgreSQL::Test::Utils::timeout_default);
+	  + ($seconds // 60);
 	my %result = (rows => []);
 
 	while (1)
