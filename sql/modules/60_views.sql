@@ -79,7 +79,10 @@ FROM pg_catalog.pg_inherits i
 		SELECT (m)[1]::bigint AS lower, (m)[2]::bigint AS upper
 		FROM regexp_match(pg_get_expr(c.relpartbound, c.oid),
 			'FROM \(''?(-?\d+)''?\) TO \(''?(-?\d+)''?\)') m) b
-	CROSS JOIN (SELECT evstore._last_position() AS last, evstore.safe_position() AS safe) p
+	CROSS JOIN (SELECT evstore._last_position() AS last,
+			CASE WHEN pg_is_in_recovery()
+				THEN COALESCE((SELECT max(r."position") FROM evstore.safe_point r), 0)
+				ELSE evstore.safe_position() END AS safe) p
 	LEFT JOIN LATERAL (
 		SELECT true AS guarded
 		FROM pg_catalog.pg_trigger t

@@ -78,7 +78,7 @@ lock_target(AppendRun *run, const char *name, Target *target)
 	target->exists = evs_stream_lock(run->streams, name, &target->stream);
 	EVS_DEBUG_POINT("stream_locked");
 	if (target->exists)
-		target->current = evs_version_current(run->log, &target->stream,
+		target->current = evs_version_current(run->log, &target->stream, SnapshotSelf,
 													 &target->position);
 }
 

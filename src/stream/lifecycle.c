@@ -99,7 +99,7 @@ lock_stream(Change *change, const char *name)
 				 errmsg("stream \"%s\" does not exist", name),
 				 errdetail_internal("%s", evs_detail_end(&detail))));
 	}
-	change->current = evs_version_current(change->log, &change->stream,
+	change->current = evs_version_current(change->log, &change->stream, SnapshotSelf,
 												 &change->position);
 }
 
@@ -316,7 +316,7 @@ scavenge_stream(Change *change, Removed *removed)
 	EvsLeafRange *leaves = evs_leaf_list(change->log, &nleaves);
 
 	memset(removed, 0, sizeof(Removed));
-	evs_horizon(change->log, &change->stream, &horizon);
+	evs_horizon(change->log, &change->stream, SnapshotSelf, &horizon);
 	for (int i = 0; i < nleaves && leaves[i].lower <= change->stream.last_leaf; i++)
 	{
 		if (leaves[i].upper <= change->stream.first_position)

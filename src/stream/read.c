@@ -236,7 +236,7 @@ evs_read_stream_events(const EvsReadStream *request, ReturnSetInfo *result)
 	if (evs_stream_find(state.streams, request->stream, state.snapshot, &scan.stream) &&
 		leaves_of_stream(&state, &scan.stream, &first, &last))
 	{
-		evs_horizon(state.log, &scan.stream, &scan.horizon);
+		evs_horizon(state.log, &scan.stream, state.snapshot, &scan.horizon);
 		scan.name = cstring_to_text(request->stream);
 		scan.backward = request->backward;
 		if (request->backward)

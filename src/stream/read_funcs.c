@@ -193,19 +193,25 @@ evs_get_event(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* The version of a stream's newest event, or -1 if it does not exist or is deleted. */
+/*
+ * The version of a stream's newest event, or -1 if it does not exist or is
+ * deleted.  With the snapshot that read_stream() would use: who decides by what
+ * it has read must not be told of versions that it has not.
+ */
 static int64
 look_up_version(const char *name)
 {
 	Relation	log = evs_open(evs_catalog()->event_log, AccessShareLock);
 	Relation	streams = evs_open(evs_catalog()->stream, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	EvsStream	stream;
 	int64		version = -1;
 	int64		position;
 
-	if (evs_stream_find(streams, name, SnapshotSelf, &stream) &&
+	if (evs_stream_find(streams, name, snapshot, &stream) &&
 		!stream.deleted && !stream.tombstoned)
-		version = evs_version_current(log, &stream, &position);
+		version = evs_version_current(log, &stream, snapshot, &position);
+	UnregisterSnapshot(snapshot);
 	relation_close(streams, AccessShareLock);
 	relation_close(log, AccessShareLock);
 	return version;
@@ -229,7 +235,7 @@ evs_stream_exists(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(look_up_version(name) >= 0);
 }
 
-/* _last_version(stream_id): also of deleted streams; for views */
+/* _last_version(stream_id): also of deleted streams; for views, with their snapshot */
 Datum
 evs_last_version(PG_FUNCTION_ARGS)
 {
@@ -240,8 +246,8 @@ evs_last_version(PG_FUNCTION_ARGS)
 	int64		position;
 
 	evs_check_right(ACL_SELECT);
-	if (evs_stream_find_by_id(streams, PG_GETARG_INT64(0), SnapshotSelf, &stream))
-		version = evs_version_current(log, &stream, &position);
+	if (evs_stream_find_by_id(streams, PG_GETARG_INT64(0), GetActiveSnapshot(), &stream))
+		version = evs_version_current(log, &stream, GetActiveSnapshot(), &position);
 	relation_close(streams, AccessShareLock);
 	relation_close(log, AccessShareLock);
 	PG_RETURN_INT64(version);

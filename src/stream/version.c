@@ -37,7 +37,7 @@ typedef struct VersionHint
 static VersionHint version_hints[VERSION_HINTS];
 
 static bool
-newest_in_leaf(Relation rel, const EvsStream *stream, int64 from,
+newest_in_leaf(Relation rel, const EvsStream *stream, Snapshot snapshot, int64 from,
 			   int64 *version, int64 *position)
 {
 	EvsLeaf    *leaf = evs_leaf_describe(rel);
@@ -47,7 +47,7 @@ newest_in_leaf(Relation rel, const EvsStream *stream, int64 from,
 
 	evs_key_int8(&keys[0], 1, BTEqualStrategyNumber, stream->id);
 	evs_key_int8(&keys[1], 2, BTGreaterEqualStrategyNumber, from);
-	evs_scan_begin(&scan, rel, leaf->version_index, SnapshotSelf, from > 0 ? 2 : 1, keys,
+	evs_scan_begin(&scan, rel, leaf->version_index, snapshot, from > 0 ? 2 : 1, keys,
 				   BackwardScanDirection);
 	found = evs_scan_next(&scan);
 	if (found)
@@ -60,7 +60,8 @@ newest_in_leaf(Relation rel, const EvsStream *stream, int64 from,
 }
 
 int64
-evs_version_current(Relation log, const EvsStream *stream, int64 *position)
+evs_version_current(Relation log, const EvsStream *stream, Snapshot snapshot,
+					int64 *position)
 {
 	VersionHint *hint = &version_hints[stream->id % VERSION_HINTS];
 	int64		version = stream->scavenged_version;
@@ -75,8 +76,8 @@ evs_version_current(Relation log, const EvsStream *stream, int64 *position)
 	if (rel == NULL)
 		return version;
 	if ((hint->stream_id == stream->id &&
-		 newest_in_leaf(rel, stream, hint->version, &version, position)) ||
-		newest_in_leaf(rel, stream, 0, &version, position))
+		 newest_in_leaf(rel, stream, snapshot, hint->version, &version, position)) ||
+		newest_in_leaf(rel, stream, snapshot, 0, &version, position))
 	{
 		hint->stream_id = stream->id;
 		hint->version = version;

@@ -76,7 +76,7 @@ reset_names(Oid relid)
 
 /* Newest version that counts against max_count, and max_age from now. */
 void
-evs_horizon(Relation log, const EvsStream *stream, EvsHorizon *horizon)
+evs_horizon(Relation log, const EvsStream *stream, Snapshot snapshot, EvsHorizon *horizon)
 {
 	int64		position;
 
@@ -89,7 +89,7 @@ evs_horizon(Relation log, const EvsStream *stream, EvsHorizon *horizon)
 	}
 	if (stream->max_count > 0)
 	{
-		int64		current = evs_version_current(log, stream, &position);
+		int64		current = evs_version_current(log, stream, snapshot, &position);
 
 		horizon->first_version = Max(horizon->first_version,
 									 current - stream->max_count + 1);
@@ -138,7 +138,7 @@ evs_stream_reader_begin(EvsStreamReader *reader, Relation log, Relation streams,
 		if (!evs_stream_find_by_id(streams, id, snapshot, &stream))
 			continue;
 		entry = hash_search(reader->restricted, &id, HASH_ENTER, NULL);
-		evs_horizon(log, &stream, &entry->horizon);
+		evs_horizon(log, &stream, snapshot, &entry->horizon);
 	}
 	evs_scan_end(&scan);
 }

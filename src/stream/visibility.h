@@ -19,7 +19,9 @@ typedef struct EvsHorizon
 	TimestampTz recorded_after; /* nor ones recorded at or before this */
 } EvsHorizon;
 
-extern void evs_horizon(Relation log, const EvsStream *stream, EvsHorizon *horizon);
+/* With the snapshot that the stream's row was read with. */
+extern void evs_horizon(Relation log, const EvsStream *stream, Snapshot snapshot,
+						EvsHorizon *horizon);
 
 /*
  * What one reader knows about streams, by id.  The snapshot stays registered
