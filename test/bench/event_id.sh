@@ -121,7 +121,7 @@ print_probe() {
 
 bench_init
 PARAMETERS=()
-EVS_PRELOAD= bench_server ids 'shared_buffers = 128MB' 'max_wal_size = 4GB'
+EVS_PRELOAD='' bench_server ids 'shared_buffers = 128MB' 'max_wal_size = 4GB'
 print_machine
 say
 printf '%-6s %8s %10s %10s %10s\n' way million events/s WAL/event disk/event

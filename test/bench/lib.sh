@@ -25,7 +25,7 @@ progress() { printf '# %s\n' "$*" >&2; }
 
 sql() { psql -XqAt -v ON_ERROR_STOP=1 "$@"; }
 
-# bench_init [VARIANT]: a place to work, and an installation with evstore in it.
+# bench_init: a place to work, and an installation with evstore in it.
 bench_init() {
 	clear_pg_environment
 	export PGOPTIONS='-c client_min_messages=warning'
@@ -80,8 +80,10 @@ bench_settings() {
 SETTINGS_SHOWN=(server_version fsync synchronous_commit full_page_writes wal_sync_method shared_buffers max_wal_size
 	checkpoint_timeout autovacuum max_locks_per_transaction shared_preload_libraries)
 
+# Print what the figures depend on, and keep it for json_results.
 print_machine() {
 	local name
+	MACHINE=$(json_machine)
 	say "cores:    $(nproc)"
 	say "memory:   $(awk '/^MemTotal/ { printf "%.1f GiB", $2 / 1048576 }' /proc/meminfo)"
 	say "kernel:   $(uname -sr)"

@@ -11,6 +11,7 @@
 CASES=(append async batch snapshot read follow history)
 
 for case in "${CASES[@]}"; do
+	# shellcheck source=/dev/null
 	[[ $case == async ]] || . "$BENCH_DIR/cases/$case.sh"
 done
 

@@ -9,6 +9,7 @@
 stats_init() {
 	RESULTS=$TMP/results.tsv
 	FACTS=$TMP/facts.tsv
+	MACHINE={}
 	: >"$RESULTS"
 	: >"$FACTS"
 }
@@ -18,25 +19,23 @@ median() { printf '%s\n' "$@" | sort -g | awk '{ v[NR] = $1 } END { print NR % 2
 # compare CASE TEXT TARGET A B: A and B are commands, words split at blanks, that
 # print a rate.  TARGET is the ratio A / B that is wanted, or - for none.
 compare() {
-	local case=$1 text=$2 target=$3 a=() b=() ratios=() i
-	local side_a side_b
+	local case=$1 text=$2 target=$3 side_a side_b rates_a=() rates_b=() ratios=() i
 	read -ra side_a <<<"$4"
 	read -ra side_b <<<"$5"
 	for ((i = 0; i < BENCH_RUNS; i++)); do
-		a[i]=$("${side_a[@]}")
-		b[i]=$("${side_b[@]}")
-		ratios[i]=$(awk -v a="${a[i]}" -v b="${b[i]}" 'BEGIN { print a / b }')
+		rates_a[i]=$("${side_a[@]}")
+		rates_b[i]=$("${side_b[@]}")
+		ratios[i]=$(awk -v a="${rates_a[i]}" -v b="${rates_b[i]}" 'BEGIN { print a / b }')
 	done
-	record "$case" "$text" "$target" "$(median "${a[@]}")" "$(median "${b[@]}")" "${ratios[@]}"
+	record "$case" "$text" "$target" "$(median "${rates_a[@]}")" "$(median "${rates_b[@]}")" "${ratios[@]}"
 }
 
 # record CASE TEXT TARGET A B RATIO...
 record() {
-	local case=$1 text=$2 target=$3 a=$4 b=$5 sorted
+	local fields=("${@:1:5}") sorted
 	shift 5
 	mapfile -t sorted < <(printf '%s\n' "$@" | sort -g)
-	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$case" "$text" "$target" "$a" "$b" \
-		"$(median "$@")" "${sorted[0]}" "${sorted[-1]}" >>"$RESULTS"
+	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${fields[@]}" "$(median "$@")" "${sorted[0]}" "${sorted[-1]}" >>"$RESULTS"
 	tail -n 1 "$RESULTS" | print_rows
 }
 
@@ -66,7 +65,7 @@ print_table() {
 # json_results FILE
 json_results() {
 	{
-		printf '{"machine": %s,\n "comparisons": [' "$(json_machine)"
+		printf '{"machine": %s,\n "comparisons": [' "$MACHINE"
 		awk -F '\t' '{
 			printf "%s\n  {\"case\": \"%s\", \"comparison\": \"%s\", \"a\": %s, \"b\": %s, \"ratio\": %s, \"min\": %s, \"max\": %s, \"wanted\": %s}",
 				(NR > 1 ? "," : ""), $1, $2, $4, $5, $6, $7, $8, ($3 == "-" ? "null" : $3)

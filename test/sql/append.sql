@@ -185,6 +185,20 @@ RESET evstore.traceparent;
 SELECT version FROM evstore.append('session-1', 'H');
 SELECT type, correlation_id, right(causation_id::text, 31) AS cause, metadata FROM evstore.read_stream('session-1');
 
+-- Without a correlation id an event has that of its cause, if that is there.
+SELECT version FROM evstore.append('cause-1', 'Cause', event_id => '6ba7b817-9dad-41d1-80b4-00c04fd430c8', correlation_id => 'flow-1');
+SELECT version FROM evstore.append('cause-2', 'Effect', causation_id => '6ba7b817-9dad-41d1-80b4-00c04fd430c8');
+SELECT version FROM evstore.append('cause-2', 'Other', causation_id => '6ba7b817-9dad-41d1-80b4-00c04fd430c8', correlation_id => 'own');
+SELECT version FROM evstore.append('cause-2', 'None', causation_id => '6ba7b818-9dad-41d1-80b4-00c04fd430c8');
+SELECT version FROM evstore.append_events('cause-2', '[{"type": "Json", "causation_id": "6ba7b817-9dad-41d1-80b4-00c04fd430c8"}]');
+SET evstore.causation_id = '6ba7b817-9dad-41d1-80b4-00c04fd430c8';
+SELECT version FROM evstore.append_arrays('cause-2', '{Session}');
+SET evstore.correlation_id = 'setting';
+SELECT version FROM evstore.append('cause-2', 'Setting');
+RESET evstore.causation_id;
+RESET evstore.correlation_id;
+SELECT type, correlation_id FROM evstore.read_stream('cause-2');
+
 -- SET LOCAL is for one transaction.
 BEGIN;
 SET LOCAL evstore.correlation_id = 'local';

@@ -28,8 +28,8 @@ followed() {
 # The loop is in the server, so that a client's own work is not counted.  A turn
 # that took too long makes the next ones shorter.
 follow() {
-	sql -d follow >"$1" 2>&1 <<-END
-		DO \$\$
+	sql -d follow >"$1" 2>&1 <<-SQL
+		DO \$body\$
 		DECLARE
 			start timestamptz := clock_timestamp();
 			n int := 0;
@@ -40,9 +40,9 @@ follow() {
 				PERFORM pg_sleep(extract(epoch FROM start - clock_timestamp()) + n / $FOLLOW_RATE.0);
 			END LOOP;
 			PERFORM set_config('bench.followed', n::text, false);
-		END \$\$;
+		END \$body\$;
 		SELECT current_setting('bench.followed') || ' times in $BENCH_SECONDS s';
-	END
+	SQL
 }
 
 # hold_locks: a session with many advisory locks, until release_locks

@@ -1,0 +1,165 @@
+-- The contract between the SQL interface, the C code and the documentation.
+\set QUIET 1
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS pgtap;
+CREATE EXTENSION IF NOT EXISTS evstore;
+
+BEGIN;
+SELECT plan(32);
+
+-- Types are shown with their schema, and so as in the lists below.
+SET LOCAL search_path = pg_catalog, public;
+CREATE TEMP VIEW functions AS
+SELECT p.oid, p.proname::text AS name, pg_get_function_identity_arguments(p.oid) AS arguments,
+	pg_get_function_result(p.oid) AS result, p.provolatile::text AS volatile, p.prosecdef, p.proconfig, p.proacl, p.proowner
+FROM pg_proc AS p WHERE p.pronamespace = 'evstore'::regnamespace;
+
+-- ---- functions: names, arguments, results ----
+
+CREATE TEMP TABLE documented (name text, arguments text, result text);
+INSERT INTO documented VALUES
+	('append', 'stream text, type text, data jsonb, metadata jsonb, expected_version bigint, event_id uuid, correlation_id text, causation_id uuid, schema_version integer, occurred_at timestamp with time zone, source text, tags text[], OUT version bigint, OUT "position" bigint', 'record'),
+	('append_one', 'stream text, type text, data jsonb, metadata jsonb, expected_version bigint, event_id uuid, correlation_id text, causation_id uuid, schema_version integer, occurred_at timestamp with time zone, source text, tags text[]', 'bigint'),
+	('append_events', 'stream text, events jsonb, expected_version bigint, commutes_with text[], OUT first_version bigint, OUT version bigint, OUT "position" bigint', 'record'),
+	('append_arrays', 'stream text, types text[], data jsonb[], metadata jsonb[], event_ids uuid[], expected_version bigint, OUT first_version bigint, OUT version bigint, OUT "position" bigint', 'record'),
+	('try_append', 'stream text, events jsonb, expected_version bigint, commutes_with text[], OUT ok boolean, OUT first_version bigint, OUT version bigint, OUT "position" bigint, OUT actual_version bigint', 'record'),
+	('append_streams', 'appends jsonb', 'TABLE(stream text, first_version bigint, version bigint, "position" bigint)'),
+	('read_stream', 'stream text, from_version bigint, max_count bigint, direction text', 'SETOF evstore.event'),
+	('read_all', 'after bigint, max_count bigint, filter jsonb, direction text', 'SETOF evstore.event'),
+	('read_category', 'category text, after bigint, max_count bigint', 'SETOF evstore.event'),
+	('read_correlation', 'correlation_id text', 'SETOF evstore.event'),
+	('get_event', 'event_id uuid', 'SETOF evstore.event'),
+	('stream_version', 'stream text', 'bigint'),
+	('stream_exists', 'stream text', 'boolean'),
+	('safe_position', '', 'bigint'),
+	('any_version', '', 'bigint'),
+	('no_stream', '', 'bigint'),
+	('stream_exists_version', '', 'bigint'),
+	('delete_stream', 'stream text, expected_version bigint', 'bigint'),
+	('tombstone_stream', 'stream text, expected_version bigint, reason text', 'bigint'),
+	('truncate_stream', 'stream text, before_version bigint', 'bigint'),
+	('set_stream', 'stream text, max_count bigint, max_age interval, metadata jsonb', 'void'),
+	('scavenge', '', 'TABLE(stream text, first_version bigint, last_version bigint, events bigint, bytes bigint)'),
+	('version', '', 'text'),
+	('create_partitions', 'n integer', 'integer'),
+	('record_safe_position', '', 'bigint'),
+	('adopt', '', 'void'),
+	('health', '', 'TABLE(check_name text, ok boolean, detail text)'),
+	('verify', 'stream text', 'TABLE(check_name text, ok boolean, detail text)'),
+	('grant_access', 'role regrole, level text', 'void');
+
+SELECT is_empty($$ SELECT name, arguments, result FROM documented EXCEPT SELECT name, arguments, result FROM functions $$,
+	'functions of streams and operations are as documented');
+SELECT is_empty($$ SELECT name FROM functions WHERE name IN (SELECT name FROM documented) GROUP BY name HAVING count(*) > 1 $$,
+	'none of them is overloaded: untyped literals resolve');
+SELECT is_empty($$ SELECT name FROM functions GROUP BY name HAVING count(*) > 1 $$, 'nor is any other');
+-- only what is given in this order before it needs to be named
+SELECT results_eq($$ SELECT name::text COLLATE "default", required::int FROM (
+		SELECT p.proname AS name, p.pronargs - p.pronargdefaults AS required FROM pg_proc AS p
+		WHERE p.pronamespace = 'evstore'::regnamespace AND p.proname IN (SELECT name FROM documented WHERE arguments <> '')) AS f ORDER BY name COLLATE "C" $$,
+	$$ VALUES ('append', 2), ('append_arrays', 2), ('append_events', 2), ('append_one', 2), ('append_streams', 1), ('create_partitions', 1),
+		('delete_stream', 1), ('get_event', 1), ('grant_access', 2), ('read_all', 0), ('read_category', 1), ('read_correlation', 1),
+		('read_stream', 1), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1), ('tombstone_stream', 1), ('truncate_stream', 2),
+		('try_append', 2), ('verify', 0) $$, 'arguments that must be given');
+SELECT is_empty($$ SELECT name FROM functions WHERE volatile <> 'v'
+		AND (name ~ '^(append|try_append|read_|get_event|stream_version|safe_position|delete_|tombstone_|truncate_|set_|scavenge|create_|record_|adopt)'
+			OR name IN ('stream_exists', '_last_version', '_visible_position', '_last_position', '_now')) $$,
+	'what writes, or looks at the log, is VOLATILE: a STABLE function would see an old snapshot');
+SELECT is_empty($$ SELECT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'evstore'::regnamespace AND p.provolatile = 'v' AND p.proparallel <> 'u' $$,
+	'no VOLATILE function runs in parallel workers');
+SELECT results_eq($$ SELECT evstore.any_version(), evstore.no_stream(), evstore.stream_exists_version() $$, 'VALUES (-2::bigint, -1::bigint, -4::bigint)',
+	'expected versions have their numbers');
+SELECT is_empty($$ SELECT p.proname, a.argument FROM pg_proc AS p, unnest(p.proargnames) WITH ORDINALITY AS a (argument, n)
+		WHERE p.pronamespace = 'evstore'::regnamespace AND p.proname !~ '^_' AND coalesce(p.proargmodes[a.n], 'i') IN ('i', 'b', 'v')
+			AND (a.argument = '' OR a.argument IN (SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'C'))) $$,
+	'every argument can be named in a call');
+SELECT is_empty($$ SELECT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'evstore'::regnamespace AND p.pronargs > 0 AND p.proargnames IS NULL
+		AND NOT 'internal'::regtype = ANY (p.proargtypes::oid[]) $$, 'every argument has a name');
+
+-- ---- comments ----
+
+SELECT is_empty($$ SELECT name FROM functions WHERE coalesce(obj_description(oid, 'pg_proc'), '') = '' $$, 'every function has a comment');
+SELECT is_empty($$ SELECT relname FROM pg_class WHERE relnamespace = 'evstore'::regnamespace AND relkind IN ('r', 'v', 'p', 'm', 'f')
+		AND relname !~ '^event_log_\d+$' AND coalesce(obj_description(oid, 'pg_class'), '') = '' $$, 'every table and view has a comment');
+SELECT is_empty($$ SELECT t.typname FROM pg_type AS t JOIN pg_class AS c ON c.oid = t.typrelid
+		WHERE t.typnamespace = 'evstore'::regnamespace AND c.relkind = 'c' AND coalesce(obj_description(t.oid, 'pg_type'), '') = '' $$, 'every type has a comment');
+SELECT isnt(obj_description('evstore'::regnamespace, 'pg_namespace'), NULL, 'the schema has a comment');
+SELECT is_empty($$ SELECT name FROM pg_settings WHERE name LIKE 'evstore.%' AND coalesce(short_desc, '') = '' $$, 'every setting has a description');
+
+-- ---- columns that C code names ----
+
+\set columns `sed -n 's/^\tAnum_stream_\([a-z_]*\).*/\1/p' ../../src/stream/stream.h | tr '\n' ' '`
+SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.stream'::regclass AND attnum > 0 AND NOT attisdropped),
+	:'columns', 'columns of evstore.stream in stream.h');
+\set columns `sed -n 's/^\tEVS_LOG_\([A-Z_]*\),$/\1/p' ../../src/stream/leaf.h | tr 'A-Z\n' 'a-z '`
+SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.event_log'::regclass AND attnum > 0 AND NOT attisdropped),
+	:'columns', 'columns of evstore.event_log in leaf.h');
+\set columns `sed -n 's/^\t\[EVS_LOG_[A-Z_]*\] = "\([a-z_]*\)",$/\1/p' ../../src/stream/leaf.c | tr '\n' ' '`
+SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.event_log'::regclass AND attnum > 0 AND NOT attisdropped),
+	:'columns', '... and their names in leaf.c');
+\set columns `sed -n 's/^\tEVS_EVENT_\([A-Z_]*\),$/\1/p' ../../src/stream/event.h | tr 'A-Z\n' 'a-z '`
+SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.event'::regclass AND attnum > 0 AND NOT attisdropped),
+	:'columns', 'columns of type evstore.event in event.h');
+SELECT results_eq(
+	$$ SELECT attname::text, atttypid::regtype::text FROM pg_attribute WHERE attrelid = 'evstore.events'::regclass AND attnum > 0 ORDER BY attnum $$,
+	$$ SELECT attname::text, atttypid::regtype::text FROM pg_attribute WHERE attrelid = 'evstore.event'::regclass AND attnum > 0 ORDER BY attnum $$,
+	'the view events has the columns of the type');
+SELECT is_empty($$ SELECT attname FROM pg_attribute AS e WHERE e.attrelid = 'evstore.events_uncapped'::regclass AND attnum > 0
+		AND NOT EXISTS (SELECT FROM pg_attribute AS t WHERE t.attrelid = 'evstore.event'::regclass AND t.attnum = e.attnum AND t.attname = e.attname) $$,
+	'and so has events_uncapped');
+
+-- ---- tables ----
+
+SELECT is_empty($$ SELECT indexrelid::regclass FROM pg_index WHERE indrelid = 'evstore.event_log'::regclass $$,
+	'the partitioned parent has no index: pg_dump could not restore it');
+SELECT is_empty($$ SELECT conname FROM pg_constraint WHERE contype = 'f' AND (conrelid IN ('evstore.stream'::regclass, 'evstore.event_log'::regclass) OR confrelid = 'evstore.stream'::regclass) $$,
+	'no foreign key: it would lock the rows of streams');
+SELECT results_eq($$ SELECT c.relname::text COLLATE "default" FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+		WHERE t.tgfoid = 'evstore._guard'::regproc AND t.tgenabled = 'A' AND t.tgtype = 62 ORDER BY 1 $$,
+	ARRAY['event_log', 'sealed', 'stream'], 'guards are there, ENABLE ALWAYS, for INSERT, UPDATE, DELETE and TRUNCATE');
+SELECT set_eq($$ SELECT unnest(extconfig)::regclass::text FROM pg_extension WHERE extname = 'evstore' $$,
+	ARRAY['evstore.audit', 'evstore.audit_id_seq', 'evstore.position_seq', 'evstore.stream', 'evstore.stream_id_seq'], 'what pg_dump takes along');
+SELECT results_eq($$ SELECT seqcache, seqincrement, seqcycle, seqmin, seqmax FROM pg_sequence WHERE seqrelid = 'evstore.position_seq'::regclass $$,
+	'VALUES (1::bigint, 1::bigint, false, 1::bigint, 9223372036854775807::bigint)', 'the sequence of positions');
+
+-- ---- rights ----
+
+SELECT is_empty($$ SELECT name FROM functions WHERE prosecdef
+		AND NOT coalesce(proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false) $$, 'SECURITY DEFINER only with a safe search_path');
+SELECT is_empty($$ SELECT p.proname FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
+		WHERE p.pronamespace = 'evstore'::regnamespace AND l.lanname = 'plpgsql' AND NOT coalesce(p.proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false) $$,
+	'every PL/pgSQL function has its own search_path');
+SELECT is_empty($$
+	SELECT 'schema', 'evstore' FROM pg_namespace AS n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a WHERE n.nspname = 'evstore' AND a.grantee = 0
+	UNION ALL
+	SELECT 'function', f.name FROM functions AS f, aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) AS a WHERE a.grantee = 0
+	UNION ALL
+	SELECT 'relation', c.relname FROM pg_class AS c, aclexplode(coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r'::"char" END, c.relowner))) AS a
+	WHERE c.relnamespace = 'evstore'::regnamespace AND c.relkind IN ('r', 'v', 'p', 'S', 'm', 'f') AND a.grantee = 0 $$, 'PUBLIC has no right on anything');
+
+-- Every function is granted by some level, or one of these: triggers, what the
+-- planner and owners call.
+CREATE TEMP TABLE not_granted (name text);
+INSERT INTO not_granted VALUES ('_guard'), ('_visible_position_support'), ('grant_access');
+SELECT is_empty($$ SELECT name FROM functions EXCEPT (SELECT name FROM evstore._access('admin') WHERE kind = 'function' UNION SELECT name FROM evstore._access('consumer') WHERE kind = 'function')
+	EXCEPT SELECT name FROM not_granted $$, 'every function is granted by a level, or for the owner only');
+SELECT is_empty($$ SELECT name FROM not_granted INTERSECT SELECT a.name FROM unnest('{reader,writer,consumer,admin}'::text[]) AS l, evstore._access(l) AS a $$,
+	'what is for the owner only is granted by none');
+SELECT is_empty($$
+	SELECT a.kind, a.name, a.privilege FROM unnest('{reader,writer,consumer,admin}'::text[]) AS l, evstore._access(l) AS a
+	WHERE NOT (a.kind = 'function' AND a.privilege = 'EXECUTE' AND EXISTS (SELECT FROM functions AS f WHERE f.name = a.name)
+		OR a.kind = 'view' AND a.privilege IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+			AND EXISTS (SELECT FROM pg_class AS c WHERE c.relname = a.name AND c.relnamespace = 'evstore'::regnamespace AND c.relkind = 'v')) $$,
+	'levels name nothing that does not exist');
+-- A level must hold all that it calls: functions of the views, and those that
+-- functions in SQL and PL/pgSQL name.
+SELECT is_empty($$
+	SELECT l.level, a.name, f.name FROM unnest('{reader,writer,consumer,admin}'::text[]) AS l (level), evstore._access(l.level) AS a
+		JOIN pg_proc AS p ON a.kind = 'function' AND p.proname = a.name AND p.pronamespace = 'evstore'::regnamespace
+		JOIN functions AS f ON f.name <> a.name AND f.result <> 'trigger' AND coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) ~ ('evstore\.' || f.name || '\(')
+	WHERE p.prolang NOT IN (SELECT oid FROM pg_language WHERE lanname IN ('c', 'internal'))
+		AND NOT EXISTS (SELECT FROM evstore._access(l.level) AS g WHERE g.kind = 'function' AND g.name = f.name) $$,
+	'who may call a function may call what it calls');
+
+SELECT finish();
+ROLLBACK;
