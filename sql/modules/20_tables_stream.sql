@@ -57,6 +57,12 @@ COMMENT ON TABLE evstore.event_log IS 'all events, by position';
 COMMENT ON COLUMN evstore.event_log.category_hash IS 'FNV-1a of the stream''s category';
 COMMENT ON COLUMN evstore.event_log.occurred_at IS 'null: as recorded_at';
 
+CREATE TABLE evstore.early_id (
+	event_id		uuid NOT NULL,
+	CONSTRAINT early_id_pkey PRIMARY KEY (event_id)
+);
+COMMENT ON TABLE evstore.early_id IS 'ids of the form of a UUIDv7 whose time was still to come when they were stored, so that it does not say where they are';
+
 CREATE TABLE evstore.sealed (
 	sealed_at		timestamptz NOT NULL
 );
@@ -99,6 +105,9 @@ ALTER TABLE evstore.event_log ENABLE ALWAYS TRIGGER evstore_guard;
 CREATE TRIGGER evstore_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON evstore.stream
 	FOR EACH STATEMENT EXECUTE FUNCTION evstore._guard();
 ALTER TABLE evstore.stream ENABLE ALWAYS TRIGGER evstore_guard;
+CREATE TRIGGER evstore_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON evstore.early_id
+	FOR EACH STATEMENT EXECUTE FUNCTION evstore._guard();
+ALTER TABLE evstore.early_id ENABLE ALWAYS TRIGGER evstore_guard;
 CREATE TRIGGER evstore_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON evstore.sealed
 	FOR EACH STATEMENT EXECUTE FUNCTION evstore._guard();
 ALTER TABLE evstore.sealed ENABLE ALWAYS TRIGGER evstore_guard;

@@ -3,6 +3,7 @@
 SELECT pg_catalog.pg_extension_config_dump('evstore.stream', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.stream_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.position_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.early_id', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.audit', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.audit_id_seq', '');
 

@@ -115,7 +115,7 @@ BEGIN
 	FROM (SELECT c.relname
 		FROM pg_class c
 		WHERE (c.oid IN ('evstore.event_log'::regclass, 'evstore.stream'::regclass,
-				'evstore.sealed'::regclass)
+				'evstore.early_id'::regclass, 'evstore.sealed'::regclass)
 			OR c.oid IN (SELECT i.inhrelid FROM pg_inherits i
 				WHERE i.inhparent = 'evstore.event_log'::regclass))
 			AND NOT EXISTS (SELECT FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid
@@ -257,7 +257,12 @@ AS $$
 DECLARE
 	item record;
 BEGIN
-	IF role IS NULL OR level IS NULL OR level NOT IN ('reader', 'writer', 'consumer', 'admin') THEN
+	IF role IS NULL OR level IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+			MESSAGE = format('argument "%s" must not be null',
+				CASE WHEN role IS NULL THEN 'role' ELSE 'level' END);
+	END IF;
+	IF level NOT IN ('reader', 'writer', 'consumer', 'admin') THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
 			MESSAGE = format('argument "level" must not be "%s"', level),
 			HINT = 'Levels are reader, writer, consumer and admin.';

@@ -34,7 +34,7 @@ relcache_callback(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid ||
 		relid == catalog.event_log || relid == catalog.stream ||
-		relid == catalog.sealed || relid == catalog.instance ||
+		relid == catalog.early_id || relid == catalog.sealed || relid == catalog.instance ||
 		relid == catalog.safe_point || relid == catalog.position_seq ||
 		relid == catalog.stream_id_seq || relid == catalog.events_view)
 		catalog_valid = false;
@@ -121,6 +121,8 @@ fill_catalog(void)
 	catalog.stream_pkey = lookup(schema, "stream_pkey");
 	catalog.stream_name_key = lookup(schema, "stream_name_key");
 	catalog.stream_restricted_idx = lookup(schema, "stream_restricted_idx");
+	catalog.early_id = lookup(schema, "early_id");
+	catalog.early_id_pkey = lookup(schema, "early_id_pkey");
 	catalog.sealed = lookup(schema, "sealed");
 	catalog.instance = lookup(schema, "instance");
 	catalog.safe_point = lookup(schema, "safe_point");

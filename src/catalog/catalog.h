@@ -18,6 +18,8 @@ typedef struct EvsCatalog
 	Oid			stream_pkey;
 	Oid			stream_name_key;
 	Oid			stream_restricted_idx;
+	Oid			early_id;
+	Oid			early_id_pkey;
 	Oid			sealed;
 	Oid			instance;
 	Oid			safe_point;

@@ -198,12 +198,13 @@ evs_record_safe_position(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(safe);
 }
 
-/* adopt(): this database is the one that acts from now on */
+/* adopt(): this database is the one that acts from now on; a restore is over */
 Datum
 evs_adopt(PG_FUNCTION_ARGS)
 {
 	PreventCommandIfReadOnly("evstore adopt");
 	evs_check_right(ACL_UPDATE);
+	evs_seal();
 	evs_instance_adopt();
 	CommandCounterIncrement();
 	PG_RETURN_VOID();

@@ -386,6 +386,7 @@ write_events(AppendRun *run, EvsBatch *batch, Target *target,
 
 		for (int i = 0; i < batch->nevents; i++)
 			leaf_of[i] = ranges[i].relid;
+		evs_ids_note_early(batch);
 		evs_ids_check_other_leaves(run->log, batch, leaf_of);
 	}
 }
@@ -521,6 +522,8 @@ append_one(AppendRun *run, EvsBatch *batch, bool no_throw, EvsAppendResult *resu
 		if (write_batch(run, batch, &target, result))
 			return;
 	}
+	if (result->status == EVS_DELETED && result->tombstoned)
+		throw_conflicts(batch, result, 1, 0);	/* trying again cannot help */
 	if (!no_throw && (result->status == EVS_WRONG_VERSION || result->status == EVS_DELETED))
 		throw_conflicts(batch, result, 1, 0);
 }

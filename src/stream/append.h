@@ -28,7 +28,8 @@ typedef struct EvsAppendResult
 /*
  * Append batches to different streams, all or nothing.  Locks are taken in the
  * order of the streams' names whatever the order of the batches is.  A
- * conflict is an error (VS001, VS002), or with no_throw a result.
+ * conflict is an error (VS001, VS002), or with no_throw a result, unless the
+ * stream is closed for ever.
  */
 extern void evs_append_execute(EvsBatch *batches, int nbatches, bool no_throw,
 					   EvsAppendResult *results);

@@ -383,7 +383,16 @@ parse_entry(EvsBatch *batch, int index, const JsonbValue *entry)
 	memset(batch, 0, sizeof(EvsBatch));
 	batch->expected = EVS_ANY_VERSION;
 	if (entry->type != jbvBinary || !JsonContainerIsObject(entry->val.binary.data))
-		throw_invalid_entry(index, "append", "must be a JSON object");
+	{
+		StringInfoData detail;
+
+		evs_detail_begin(&detail);
+		evs_detail_int(&detail, "append", index);
+		ereport(ERROR,
+				(errcode(ERRCODE_EVS_INVALID_EVENT),
+				 errmsg("an append must be a JSON object"),
+				 errdetail_internal("%s", evs_detail_end(&detail))));
+	}
 	it = JsonbIteratorInit(entry->val.binary.data);
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{

@@ -9,7 +9,8 @@
  *
  * Which leaves can hold an id: a UUIDv7 says when it was made, so leaves that
  * ended more than a day before that cannot (the day is for clocks that
- * differ).  Any other id can be anywhere, or as far back as evstore.id_window.
+ * differ).  Ids whose time is further in the future than that when they are
+ * stored are noted in evstore.early_id, and looked for everywhere.  Any other id can be anywhere, or as far back as evstore.id_window.
  * Ids made here need no look at all.
  */
 #include "postgres.h"
@@ -28,7 +29,9 @@
 #include "base/debug_point.h"
 #include "base/errors.h"
 #include "base/guc.h"
+#include "catalog/catalog.h"
 #include "catalog/scan.h"
+#include "exec/heap_writer.h"
 #include "stream/event.h"
 #include "stream/ids.h"
 #include "stream/leaf.h"
@@ -155,18 +158,72 @@ first_recorded(Relation rel, EvsLeaf *leaf)
 	return first;
 }
 
+/*
+ * A time that is still to come says nothing: a clock was wrong, or it is
+ * another kind of id (a hash looks like a UUIDv7 once in 64 times).
+ */
+static bool
+is_early(TimestampTz made)
+{
+	return made > evs_clock_now() + CLOCK_SKEW;
+}
+
+/* Was it when the id was stored? */
+static bool
+was_early(const pg_uuid_t *id)
+{
+	Relation	rel = evs_open(evs_catalog()->early_id, AccessShareLock);
+	ScanKeyData key;
+	EvsScan		scan;
+	bool		found;
+
+	evs_key_uuid(&key, 1, UUIDPGetDatum(id));
+	evs_scan_begin(&scan, rel, evs_catalog()->early_id_pkey, SnapshotSelf, 1, &key,
+				   ForwardScanDirection);
+	found = evs_scan_next(&scan);
+	evs_scan_end(&scan);
+	relation_close(rel, AccessShareLock);
+	return found;
+}
+
+static void
+note_early(const pg_uuid_t *id)
+{
+	Relation	rel = evs_open(evs_catalog()->early_id, RowExclusiveLock);
+	EvsWriter  *writer = evs_writer_open(rel);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	slot->tts_values[0] = UUIDPGetDatum(id);
+	slot->tts_isnull[0] = false;
+	ExecStoreVirtualTuple(slot);
+	if (evs_writer_key_is_free(writer, slot, evs_catalog()->early_id_pkey))
+		(void) evs_writer_insert_if_free(writer, slot, evs_catalog()->early_id_pkey);
+	ExecDropSingleTupleTableSlot(slot);
+	evs_writer_close(writer);
+	relation_close(rel, NoLock);
+}
+
+void
+evs_ids_note_early(const EvsBatch *batch)
+{
+	TimestampTz made;
+
+	for (int i = 0; i < batch->nevents; i++)
+		if (batch->events[i].has_event_id &&
+			evs_uuid7_time(&batch->events[i].event_id, &made) && is_early(made))
+			note_early(&batch->events[i].event_id);
+}
+
 /* Events recorded before this cannot have the id. */
 static TimestampTz
 oldest_possible(const pg_uuid_t *id)
 {
 	TimestampTz made;
 
-	/*
-	 * A time that is still to come is not one: other ids (hashes, say) look
-	 * like a UUIDv7 once in 64 times.
-	 */
-	if (evs_uuid7_time(id, &made) && made <= evs_clock_now() + CLOCK_SKEW)
+	if (evs_uuid7_time(id, &made) && !is_early(made) && !was_early(id))
 		return made - CLOCK_SKEW;
+	if (evs_uuid7_time(id, &made))
+		return DT_NOBEGIN;
 	if (evs_guc_id_window < 0)
 		return DT_NOBEGIN;
 	return evs_clock_now() - (int64) evs_guc_id_window * USECS_PER_MINUTE;

@@ -28,6 +28,12 @@ extern EvsRetry evs_ids_check_retry(Relation log, const EvsBatch *batch,
 									const EvsStream *stream, EvsAppendResult *result);
 
 /*
+ * Note those ids of the batch that have the form of a UUIDv7 and a time that is
+ * still to come: once it has passed, it would lead to the wrong leaves.
+ */
+extern void evs_ids_note_early(const EvsBatch *batch);
+
+/*
  * After the events have been inserted: throw VS003 if another leaf has one of
  * the ids.  leaf_of[i] is the leaf that event i went to.
  */

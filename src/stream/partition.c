@@ -165,6 +165,7 @@ start_worker(int64 cover, int ahead, pid_t notify, BackgroundWorkerHandle **hand
 	};
 	EvsPartitionOrder order = {
 		.database = MyDatabaseId,
+		.event_log = evs_catalog()->event_log,
 		.partition_size = evs_guc_partition_size,
 		.cover = cover,
 		.ahead = ahead,

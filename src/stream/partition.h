@@ -14,6 +14,7 @@
 typedef struct EvsPartitionOrder
 {
 	Oid			database;
+	Oid			event_log;		/* of the store that asks, not of its successor */
 	int32		partition_size;
 	int64		cover;			/* make leaves until this position has one */
 	int32		ahead;			/* and so many after that one */

@@ -267,6 +267,7 @@ evs_position_draw(Relation log, TimestampTz now, int n, int64 *positions)
 											positions[i], previous));
 		previous = positions[i];
 	}
+	checked_last = previous;
 }
 
 /* The lowest floor that any transaction of this database holds. */

@@ -31,11 +31,12 @@ extern PGDLLEXPORT void evs_partition_worker_main(Datum main_arg);
 #define LOCK_TIMEOUT "1s"
 
 static bool
-is_installed(void)
+is_same_store(const EvsPartitionOrder *order)
 {
 	Oid			schema = get_namespace_oid("evstore", true);
 
-	return OidIsValid(schema) && OidIsValid(get_relname_relid("event_log", schema));
+	return OidIsValid(schema) &&
+		get_relname_relid("event_log", schema) == order->event_log;
 }
 
 static void
@@ -43,7 +44,7 @@ make_partitions(const EvsPartitionOrder *order)
 {
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (is_installed())
+	if (is_same_store(order))
 		(void) evs_partition_make(order->cover, order->ahead, order->partition_size);
 	PopActiveSnapshot();
 	CommitTransactionCommand();

@@ -218,6 +218,15 @@ SELECT version FROM evstore.append_arrays('filler', array_fill('F'::text, '{45}'
 SELECT version FROM evstore.append('v7', 'H', event_id => :'hour');
 SELECT version FROM evstore.append('v7', 'Y', event_id => :'years');
 
+-- When the time of the one that was years ahead has come, it is still found.
+SET evstore.now_override = '2045-01-01';
+SELECT version FROM evstore.append_arrays('filler', array_fill('F'::text, '{45}'));
+SELECT version FROM evstore.append('v7', 'Y', event_id => :'years');
+\set VERBOSITY sqlstate
+SELECT evstore.append_one('other', 'Y', event_id => :'years');
+\set VERBOSITY default
+RESET evstore.now_override;
+
 -- Any other id is looked for everywhere, however old the event is ...
 SET evstore.now_override = '2036-01-01';
 SELECT version FROM evstore.append_arrays('filler', array_fill('F'::text, '{30}'));

@@ -292,20 +292,24 @@ sub kill_something
 	my $way = int rand 3;
 	my $what;
 
-	if ($way == 0)
+	if ($way < 2)
 	{
+		# stopped, it makes no more children that we would not know of
+		kill 'STOP', $postmaster;
 		my @children = children($postmaster);
-		$what = 'everything';
-		kill 'KILL', $postmaster, @children;
-	}
-	elsif ($way == 1)
-	{
-		my @children = children($postmaster);
-		$what = 'the postmaster';
 		kill 'KILL', $postmaster;
-		# those that are busy notice only when they are done
-		poll(sub { !grep { is_running($_) } @children }, 1)
-		  or kill 'KILL', @children;
+		if ($way == 0)
+		{
+			$what = 'everything';
+			kill 'KILL', @children;
+		}
+		else
+		{
+			$what = 'the postmaster';
+			# those that are busy notice only when they are done
+			poll(sub { !grep { is_running($_) } @children }, 1)
+			  or kill 'KILL', @children;
+		}
 	}
 	else
 	{

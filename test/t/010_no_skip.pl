@@ -2,7 +2,7 @@
 # order, whatever writers do.
 #
 # Writers append singly, in batches, to several streams, with ids; they roll
-# back, roll back savepoints, sleep in their transactions, and prepare
+# back, roll back savepoints, pause in their transactions, and prepare
 # transactions that another connection finishes (the scripts in no_skip/).
 # Followers read on from the highest position they have seen: with read_all() and
 # from the view events, in READ COMMITTED and REPEATABLE READ, in a new
