@@ -35,10 +35,20 @@
 #include "stream/event.h"
 #include "stream/ids.h"
 #include "stream/leaf.h"
+#include "stream/position.h"
 #include "compat.h"
 
 /* How far the clock of who made a UUIDv7 may be ahead of ours. */
 #define CLOCK_SKEW ((int64) USECS_PER_DAY)
+
+/* With so many leaves, those that are settled are not looked into twice. */
+#define MANY_LEAVES 8
+
+/*
+ * All appends at or below this position had ended before the look-ups of the
+ * append that is under way: what they missed can only be in later leaves.
+ */
+static int64 settled_position = 0;
 
 /* An event that was found by its id. */
 typedef struct FoundEvent
@@ -153,7 +163,14 @@ first_recorded(Relation rel, EvsLeaf *leaf)
 	evs_scan_begin(&scan, rel, leaf->position_index, SnapshotSelf, 0, NULL,
 				   ForwardScanDirection);
 	if (evs_scan_next(&scan))
+	{
+		Datum		xmin = slot_getsysattr(scan.slot, MinTransactionIdAttributeNumber, &isnull);
+
 		first = DatumGetTimestampTz(evs_leaf_get(leaf, scan.slot, EVS_LOG_RECORDED_AT, &isnull));
+		/* an older one can only be put before it within the clock's skew */
+		if (!TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin)))
+			leaf->first_recorded = first;
+	}
 	evs_scan_end(&scan);
 	return first;
 }
@@ -370,6 +387,7 @@ evs_ids_check_retry(Relation log, const EvsBatch *batch, const EvsStream *stream
 	if (!evs_batch_has_ids(batch))
 		return EVS_RETRY_NO;
 	leaves = evs_leaf_list(log, &nleaves);
+	settled_position = nleaves >= MANY_LEAVES ? evs_position_settled() : 0;
 	known = palloc0(sizeof(bool) * batch->nevents);
 	for (int i = 0; i < batch->nevents; i++)
 	{
@@ -407,15 +425,18 @@ evs_ids_check_other_leaves(Relation log, const EvsBatch *batch, const Oid *leaf_
 {
 	int			nleaves;
 	EvsLeafRange *leaves = evs_leaf_list(log, &nleaves);
+	int			nsettled = 0;
 
 	EVS_DEBUG_POINT("ids_inserted");
-	if (nleaves < 2)
+	while (nsettled < nleaves && leaves[nsettled].upper <= settled_position)
+		nsettled++;
+	if (nleaves - nsettled < 2)
 		return;
 	for (int i = 0; i < batch->nevents; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (batch->events[i].has_event_id &&
-			find_in_log(leaves, nleaves, &batch->events[i].event_id, leaf_of[i], NULL))
+			find_in_log(leaves + nsettled, nleaves - nsettled, &batch->events[i].event_id, leaf_of[i], NULL))
 			evs_ids_throw_duplicate(batch->stream, &batch->events[i].event_id, i);
 	}
 }

@@ -55,6 +55,9 @@
 /* A backend scans the lock table at most once in this time, in microseconds. */
 #define SCAN_INTERVAL 1000
 
+/* How old evs_position_settled() may be, likewise. */
+#define SETTLED_INTERVAL 1000000
+
 /* A backend compares the sequence with the log at least this often, likewise. */
 #define CHECK_INTERVAL 10000
 
@@ -354,6 +357,17 @@ recorded_safe_position(Snapshot snapshot)
 	return position;
 }
 
+/* A store that was dropped and made again has another sequence. */
+static void
+forget_other_store(Oid seqid)
+{
+	if (scanned_seq == seqid)
+		return;
+	scanned_seq = seqid;
+	scanned_at = 0;
+	scanned_last = scanned_safe = 0;
+}
+
 int64
 evs_position_safe(void)
 {
@@ -368,12 +382,7 @@ evs_position_safe(void)
 		return position;
 	}
 
-	if (scanned_seq != seqid)
-	{
-		scanned_seq = seqid;
-		scanned_at = 0;
-		scanned_last = scanned_safe = 0;
-	}
+	forget_other_store(seqid);
 
 	/* Nothing was in flight then, and nothing has been drawn since. */
 	if (scanned_safe == scanned_last && scanned_at != 0 &&
@@ -382,6 +391,17 @@ evs_position_safe(void)
 
 	wait_for_scan_turn();
 	scan_lock_table();
+	return scanned_safe;
+}
+
+int64
+evs_position_settled(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	forget_other_store(evs_catalog()->position_seq);
+	if (now - scanned_at > SETTLED_INTERVAL || now < scanned_at)
+		scan_lock_table();
 	return scanned_safe;
 }
 

@@ -29,6 +29,12 @@ extern int64 evs_position_last(void);
  */
 extern int64 evs_position_safe(void);
 
+/*
+ * A safe position that may be a second old: for who wants to know which leaves
+ * nobody appends to any more, at little cost.
+ */
+extern int64 evs_position_settled(void);
+
 /* The same for the active snapshot, which may be older than the call. */
 extern int64 evs_position_visible(void);
 

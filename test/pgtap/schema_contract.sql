@@ -116,9 +116,9 @@ SELECT is_empty($$ SELECT conname FROM pg_constraint WHERE contype = 'f' AND (co
 	'no foreign key: it would lock the rows of streams');
 SELECT results_eq($$ SELECT c.relname::text COLLATE "default" FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
 		WHERE t.tgfoid = 'evstore._guard'::regproc AND t.tgenabled = 'A' AND t.tgtype = 62 ORDER BY 1 $$,
-	ARRAY['event_log', 'sealed', 'stream'], 'guards are there, ENABLE ALWAYS, for INSERT, UPDATE, DELETE and TRUNCATE');
+	ARRAY['early_id', 'event_log', 'sealed', 'stream'], 'guards are there, ENABLE ALWAYS, for INSERT, UPDATE, DELETE and TRUNCATE');
 SELECT set_eq($$ SELECT unnest(extconfig)::regclass::text FROM pg_extension WHERE extname = 'evstore' $$,
-	ARRAY['evstore.audit', 'evstore.audit_id_seq', 'evstore.position_seq', 'evstore.stream', 'evstore.stream_id_seq'], 'what pg_dump takes along');
+	ARRAY['evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.position_seq', 'evstore.stream', 'evstore.stream_id_seq'], 'what pg_dump takes along');
 SELECT results_eq($$ SELECT seqcache, seqincrement, seqcycle, seqmin, seqmax FROM pg_sequence WHERE seqrelid = 'evstore.position_seq'::regclass $$,
 	'VALUES (1::bigint, 1::bigint, false, 1::bigint, 9223372036854775807::bigint)', 'the sequence of positions');
 
