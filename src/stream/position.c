@@ -103,10 +103,9 @@ floor_tag(LOCKTAG *tag, int64 floor)
 }
 
 /* Read the sequence as sequence.c does, without its ACL check on the caller. */
-int64
-evs_position_last(void)
+static int64
+read_sequence(Relation seq)
 {
-	Relation	seq = evs_open(evs_catalog()->position_seq, AccessShareLock);
 	Buffer		buffer;
 	Page		page;
 	HeapTupleData tuple;
@@ -122,6 +121,15 @@ evs_position_last(void)
 	form = (Form_pg_sequence_data) GETSTRUCT(&tuple);
 	last = form->is_called ? form->last_value : form->last_value - 1;
 	UnlockReleaseBuffer(buffer);
+	return last;
+}
+
+int64
+evs_position_last(void)
+{
+	Relation	seq = evs_open(evs_catalog()->position_seq, AccessShareLock);
+	int64		last = read_sequence(seq);
+
 	relation_close(seq, AccessShareLock);
 	return last;
 }
@@ -152,19 +160,25 @@ check_sequence_options(Oid seqid)
 		throw_sequence_misused("CACHE or INCREMENT is not 1, or the sequence cycles.");
 }
 
-/* The newest position stored in a leaf by anyone, in progress or not; or 0. */
+/*
+ * The newest position above a given one that is stored in a leaf by anyone, in
+ * progress or not; or 0.  There is none but for what has been drawn since, so
+ * the scan finds nothing, and quickly.
+ */
 static int64
-newest_in_leaf(Oid relid)
+newest_in_leaf(Oid relid, int64 above)
 {
 	Relation	rel = evs_leaf_open(relid, AccessShareLock);
 	EvsLeaf    *leaf;
+	ScanKeyData key;
 	EvsScan		scan;
 	int64		position = 0;
 
 	if (rel == NULL)
 		return 0;
 	leaf = evs_leaf_describe(rel);
-	evs_scan_begin(&scan, rel, leaf->position_index, SnapshotAny, 0, NULL,
+	evs_key_int8(&key, 1, BTGreaterStrategyNumber, above);
+	evs_scan_begin(&scan, rel, leaf->position_index, SnapshotAny, 1, &key,
 				   BackwardScanDirection);
 	if (evs_scan_next(&scan))
 		position = evs_leaf_get_int8(leaf, scan.slot, EVS_LOG_POSITION);
@@ -174,18 +188,20 @@ newest_in_leaf(Oid relid)
 }
 
 /*
- * The newest position stored from the next position's leaf on.  One leaf is
- * enough, except in the rare case that the ones made ahead of need have begun.
+ * The newest position stored above the last one that was drawn, or that one.
+ * The leaf of the next position is enough, except in the rare case that the
+ * ones made ahead of need have begun.
  */
 static int64
-newest_stored(Relation log, int64 next)
+newest_stored(Relation log, int64 last)
 {
-	int64		stored = 0;
+	int64		stored = last;
+	int64		next = last + 1;
 	EvsLeafRange range;
 
 	for (int i = 0; i < 3 && evs_leaf_find(log, next, &range); i++)
 	{
-		stored = Max(stored, newest_in_leaf(range.relid));
+		stored = Max(stored, newest_in_leaf(range.relid, last));
 		next = range.upper;
 		if (next >= evs_leaf_end(log))
 			break;
@@ -203,6 +219,7 @@ static int64
 read_floor_checked(Relation log, TimestampTz now)
 {
 	Oid			seqid = evs_catalog()->position_seq;
+	Relation	seq = evs_open(seqid, RowExclusiveLock);	/* as nextval() will */
 	int64		stored = checked_last;
 	int64		floor;
 
@@ -210,12 +227,13 @@ read_floor_checked(Relation log, TimestampTz now)
 	{
 		if (checked_seq != seqid)
 			stored = 0;
-		stored = Max(stored, newest_stored(log, evs_position_last() + 1));
+		stored = Max(stored, newest_stored(log, read_sequence(seq)));
 		checked_seq = seqid;
 		checked_at = now;
 	}
 
-	floor = evs_position_last();
+	floor = read_sequence(seq);
+	relation_close(seq, NoLock);
 	if (floor < stored)
 	{
 		checked_at = 0;

@@ -65,6 +65,7 @@ evs_version_current(Relation log, const EvsStream *stream, Snapshot snapshot,
 {
 	VersionHint *hint = &version_hints[stream->id % VERSION_HINTS];
 	int64		version = stream->scavenged_version;
+	LOCKMODE	lockmode = snapshot == SnapshotSelf ? RowExclusiveLock : AccessShareLock;
 	EvsLeafRange range;
 	Relation	rel;
 
@@ -72,7 +73,7 @@ evs_version_current(Relation log, const EvsStream *stream, Snapshot snapshot,
 	if (!evs_leaf_find(log, stream->last_leaf, &range) &&
 		(AcceptInvalidationMessages(), !evs_leaf_find(log, stream->last_leaf, &range)))
 		return version;
-	rel = evs_leaf_open(range.relid, AccessShareLock);
+	rel = evs_leaf_open(range.relid, lockmode);
 	if (rel == NULL)
 		return version;
 	if ((hint->stream_id == stream->id &&
@@ -82,6 +83,7 @@ evs_version_current(Relation log, const EvsStream *stream, Snapshot snapshot,
 		hint->stream_id = stream->id;
 		hint->version = version;
 	}
-	relation_close(rel, AccessShareLock);
+	/* an appender will write to this leaf, most likely, and needs the lock then */
+	relation_close(rel, lockmode == RowExclusiveLock ? NoLock : lockmode);
 	return version;
 }
