@@ -31,11 +31,11 @@ evs_scan_next(EvsScan *scan)
 }
 
 void
-evs_scan_end(EvsScan *scan)
+evs_scan_end(EvsScan *scan, LOCKMODE release)
 {
 	index_endscan(scan->desc);
 	ExecDropSingleTupleTableSlot(scan->slot);
-	index_close(scan->index, AccessShareLock);
+	index_close(scan->index, release);
 }
 
 void

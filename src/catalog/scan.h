@@ -14,6 +14,7 @@
 #include "access/sdir.h"
 #include "access/skey.h"
 #include "executor/tuptable.h"
+#include "storage/lockdefs.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -34,7 +35,12 @@ extern void evs_scan_begin(EvsScan *scan, Relation heap, Oid index, Snapshot sna
 
 /* The next row, in scan->slot; false at the end. */
 extern bool evs_scan_next(EvsScan *scan);
-extern void evs_scan_end(EvsScan *scan);
+
+/*
+ * End a scan.  NoLock keeps the index's lock to the end of the transaction,
+ * which is cheaper for who keeps the table's anyway.
+ */
+extern void evs_scan_end(EvsScan *scan, LOCKMODE release);
 
 extern void evs_key_int8(ScanKey key, AttrNumber attno, StrategyNumber strategy, int64 value);
 extern void evs_key_int4(ScanKey key, AttrNumber attno, int32 value);

@@ -283,7 +283,7 @@ evs_writer_close(EvsWriter *writer)
 		ExecDropSingleTupleTableSlot(writer->slots[i]);
 	if (writer->plain_rels != NULL)
 		for (int i = 0; i < writer->nplain; i++)
-			index_close(writer->plain_rels[i], RowExclusiveLock);
+			index_close(writer->plain_rels[i], NoLock); /* as the table's */
 	if (writer->estate != NULL)
 	{
 		if (writer->rri->ri_IndexRelationDescs != NULL)

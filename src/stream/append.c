@@ -132,7 +132,7 @@ newer_events_commute(AppendRun *run, const Target *target, int64 version,
 			all_commute = commutes &&
 				evs_leaf_get_int8(leaf, scan.slot, EVS_LOG_VERSION) == next++;
 		}
-		evs_scan_end(&scan);
+		evs_scan_end(&scan, AccessShareLock);
 		relation_close(rel, AccessShareLock);
 		if (!all_commute)
 			return false;

@@ -142,7 +142,7 @@ find_in_leaf(Relation rel, EvsLeaf *leaf, const pg_uuid_t *id, FoundEvent *found
 			if (!TransactionIdIsValid(wait_for) && found != NULL)
 				read_found(leaf, scan.slot, found);
 		}
-		evs_scan_end(&scan);
+		evs_scan_end(&scan, AccessShareLock);
 
 		if (!TransactionIdIsValid(wait_for))
 			return exists;
@@ -171,7 +171,7 @@ first_recorded(Relation rel, EvsLeaf *leaf)
 		if (!TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin)))
 			leaf->first_recorded = first;
 	}
-	evs_scan_end(&scan);
+	evs_scan_end(&scan, AccessShareLock);
 	return first;
 }
 
@@ -198,7 +198,7 @@ was_early(const pg_uuid_t *id)
 	evs_scan_begin(&scan, rel, evs_catalog()->early_id_pkey, SnapshotSelf, 1, &key,
 				   ForwardScanDirection);
 	found = evs_scan_next(&scan);
-	evs_scan_end(&scan);
+	evs_scan_end(&scan, AccessShareLock);
 	relation_close(rel, AccessShareLock);
 	return found;
 }
@@ -299,7 +299,7 @@ correlation_in_leaf(Relation rel, const pg_uuid_t *id, text **correlation_id)
 
 		*correlation_id = isnull ? NULL : DatumGetTextPCopy(value);
 	}
-	evs_scan_end(&scan);
+	evs_scan_end(&scan, AccessShareLock);
 	return found;
 }
 

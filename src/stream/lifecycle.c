@@ -302,7 +302,7 @@ scavenge_leaf(int64 stream_id, const EvsHorizon *horizon, Oid relid, Removed *re
 		removed->bytes += 100;
 		evs_writer_delete(writer, &scan.slot->tts_tid);
 	}
-	evs_scan_end(&scan);
+	evs_scan_end(&scan, AccessShareLock);
 	evs_writer_close(writer);
 	relation_close(rel, NoLock);
 	return reached_visible;
@@ -357,7 +357,7 @@ restricted_streams(Change *change)
 		names = lappend(names,
 						TextDatumGetCString(slot_getattr(scan.slot, Anum_stream_name, &isnull)));
 	}
-	evs_scan_end(&scan);
+	evs_scan_end(&scan, AccessShareLock);
 	UnregisterSnapshot(snapshot);
 	list_sort(names, compare_names);
 	return names;

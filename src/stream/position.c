@@ -38,6 +38,7 @@
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -52,14 +53,20 @@
 #include "stream/position.h"
 #include "compat.h"
 
-/* A backend scans the lock table at most once in this time, in microseconds. */
+/*
+ * A scan of the lock table stops all who need a lock of their own meanwhile, so
+ * a backend scans at most once in this time, in microseconds, and longer the
+ * longer its last scan took: one part in so many of its time.
+ */
 #define SCAN_INTERVAL 1000
+#define SCAN_INTERVAL_MAX 100000
+#define SCAN_SHARE 20
 
 /* How old evs_position_settled() may be, likewise. */
 #define SETTLED_INTERVAL 1000000
 
 /* A backend compares the sequence with the log at least this often, likewise. */
-#define CHECK_INTERVAL 10000
+#define CHECK_INTERVAL 100000
 
 /* Readings that evs_position_visible() can fall back to. */
 #define NREADINGS 4
@@ -77,6 +84,7 @@ static int64 checked_last = 0;
 /* The last scan. */
 static Oid	scanned_seq = InvalidOid;
 static TimestampTz scanned_at = 0;
+static int64 scan_interval = SCAN_INTERVAL;
 static int64 scanned_last = 0;
 static int64 scanned_safe = 0;
 
@@ -182,7 +190,7 @@ newest_in_leaf(Oid relid, int64 above)
 				   BackwardScanDirection);
 	if (evs_scan_next(&scan))
 		position = evs_leaf_get_int8(leaf, scan.slot, EVS_LOG_POSITION);
-	evs_scan_end(&scan);
+	evs_scan_end(&scan, AccessShareLock);
 	relation_close(rel, AccessShareLock);
 	return position;
 }
@@ -317,14 +325,31 @@ lowest_floor(int64 *floor)
 	return found;
 }
 
-/* Wait until the next scan is due.  A millisecond at most, so not a latch. */
+/* Wait until the next scan is due: a millisecond, unless there are many locks. */
 static void
 wait_for_scan_turn(void)
 {
-	TimestampTz since = GetCurrentTimestamp() - scanned_at;
+	static uint32 wait_event = 0;
 
-	if (since >= 0 && since < SCAN_INTERVAL)
-		pg_usleep(SCAN_INTERVAL - since);
+	if (wait_event == 0)
+		wait_event = evs_wait_event_new("EvstoreSafePosition");
+	for (;;)
+	{
+		TimestampTz since = GetCurrentTimestamp() - scanned_at;
+		int64		wait = scan_interval - since;
+
+		if (since < 0 || wait <= 0)
+			return;
+		if (wait <= 2 * SCAN_INTERVAL)
+		{
+			pg_usleep(wait);
+			return;
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 wait / 1000, wait_event);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 static void
@@ -334,6 +359,7 @@ scan_lock_table(void)
 												  "evstore lock scan",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(scratch);
+	TimestampTz began = GetCurrentTimestamp();
 	int64		last = evs_position_last();
 	int64		floor = 0;
 
@@ -346,6 +372,8 @@ scan_lock_table(void)
 	scanned_last = last;
 	scanned_safe = Max(scanned_safe, floor);
 	scanned_at = GetCurrentTimestamp();
+	scan_interval = Min(Max((scanned_at - began) * SCAN_SHARE, SCAN_INTERVAL),
+						SCAN_INTERVAL_MAX);
 }
 
 /*
@@ -501,7 +529,7 @@ lowest_unseen_in_leaf(Oid relid, Snapshot snapshot, int64 limit)
 			limit = Min(limit, evs_leaf_get_int8(leaf, scan.slot, EVS_LOG_POSITION));
 			break;
 		}
-		evs_scan_end(&scan);
+		evs_scan_end(&scan, AccessShareLock);
 	}
 	relation_close(rel, AccessShareLock);
 	return limit;

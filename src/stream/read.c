@@ -162,7 +162,7 @@ scan_stream_leaf(ReadState *state, const StreamScan *scan, Oid relid)
 			continue;
 		keep_lock |= emit(state, leaf, index.slot, scan->name);
 	}
-	evs_scan_end(&index);
+	evs_scan_end(&index, AccessShareLock);
 	relation_close(rel, keep_lock ? NoLock : AccessShareLock);
 }
 
@@ -182,7 +182,7 @@ leaf_has_version_up_to(ReadState *state, int64 stream_id, int64 version, Oid rel
 	evs_scan_begin(&index, rel, evs_leaf_describe(rel)->version_index, state->snapshot, 2,
 				   keys, BackwardScanDirection);
 	found = evs_scan_next(&index);
-	evs_scan_end(&index);
+	evs_scan_end(&index, AccessShareLock);
 	relation_close(rel, AccessShareLock);
 	return found;
 }
@@ -348,7 +348,7 @@ scan_log_leaf(ReadState *state, const LogScan *scan, Oid relid)
 		if (wanted(state, scan, leaf, index.slot, &name))
 			keep_lock |= emit(state, leaf, index.slot, name);
 	}
-	evs_scan_end(&index);
+	evs_scan_end(&index, AccessShareLock);
 	relation_close(rel, keep_lock ? NoLock : AccessShareLock);
 }
 
@@ -423,7 +423,7 @@ find_event_in_leaf(ReadState *state, const pg_uuid_t *id, Oid relid)
 			keep_lock = emit(state, leaf, index.slot,
 							 evs_stream_reader_name(&state->reader, stream_id));
 	}
-	evs_scan_end(&index);
+	evs_scan_end(&index, AccessShareLock);
 	relation_close(rel, keep_lock ? NoLock : AccessShareLock);
 	return found;
 }

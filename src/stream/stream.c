@@ -164,7 +164,7 @@ find_one(Relation rel, Oid index, ScanKey key, Snapshot snapshot, EvsStream *str
 	found = evs_scan_next(&scan);
 	if (found)
 		read_row(scan.slot, stream);
-	evs_scan_end(&scan);
+	evs_scan_end(&scan, AccessShareLock);
 	return found;
 }
 
@@ -204,7 +204,7 @@ evs_stream_lock(Relation rel, const char *name, EvsStream *stream)
 					   ForwardScanDirection);
 		if (!evs_scan_next(&scan))
 		{
-			evs_scan_end(&scan);
+			evs_scan_end(&scan, NoLock);
 			return false;
 		}
 		EVS_DEBUG_POINT("stream_found");
@@ -230,7 +230,7 @@ evs_stream_lock(Relation rel, const char *name, EvsStream *stream)
 		}
 		if (locked)
 			read_row(scan.slot, stream);
-		evs_scan_end(&scan);
+		evs_scan_end(&scan, NoLock);
 	}
 	return true;
 }

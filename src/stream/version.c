@@ -55,7 +55,7 @@ newest_in_leaf(Relation rel, const EvsStream *stream, Snapshot snapshot, int64 f
 		*version = evs_leaf_get_int8(leaf, scan.slot, EVS_LOG_VERSION);
 		*position = evs_leaf_get_int8(leaf, scan.slot, EVS_LOG_POSITION);
 	}
-	evs_scan_end(&scan);
+	evs_scan_end(&scan, snapshot == SnapshotSelf ? NoLock : AccessShareLock);
 	return found;
 }
 

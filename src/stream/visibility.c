@@ -140,7 +140,7 @@ evs_stream_reader_begin(EvsStreamReader *reader, Relation log, Relation streams,
 		entry = hash_search(reader->restricted, &id, HASH_ENTER, NULL);
 		evs_horizon(log, &stream, snapshot, &entry->horizon);
 	}
-	evs_scan_end(&scan);
+	evs_scan_end(&scan, AccessShareLock);
 }
 
 text *
