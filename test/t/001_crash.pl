@@ -314,9 +314,16 @@ sub kill_something
 	else
 	{
 		my @backends = grep { title($_) =~ /crash_\d+ \[local\]/ } children($postmaster);
-		my $victim = $worker || $backends[ rand @backends ];
-		$what = $worker ? 'the partition worker' : 'a backend';
-		kill 'KILL', $victim if $victim;
+
+		$what = 'a backend';
+		if ($worker)
+		{
+			# it may have ended by itself in the meantime, and nothing crashes then
+			kill 'KILL', $worker;
+			$what = 'the partition worker'
+			  if poll(sub { !grep { is_running($_) } @backends }, 2);
+		}
+		kill 'KILL', $backends[ rand @backends ] if $what eq 'a backend';
 	}
 	$kills{$what}++;
 	$totals{aimed}++ if $worker;
