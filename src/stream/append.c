@@ -27,7 +27,6 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -58,7 +57,6 @@ typedef struct AppendRun
 	Relation	streams;
 	TimestampTz now;			/* what events are recorded at */
 	TimestampTz clock;			/* the real time, whatever tests say */
-	bool		many;			/* more than one stream */
 } AppendRun;
 
 /* A stream that has been looked at and locked. */
@@ -79,7 +77,7 @@ lock_target(AppendRun *run, const char *name, Target *target)
 	EVS_DEBUG_POINT("stream_locked");
 	if (target->exists)
 		target->current = evs_version_current(run->log, &target->stream, SnapshotSelf,
-													 &target->position);
+											  &target->position);
 }
 
 /* ---- expected version ---- */
@@ -522,9 +520,9 @@ append_one(AppendRun *run, EvsBatch *batch, bool no_throw, EvsAppendResult *resu
 		if (write_batch(run, batch, &target, result))
 			return;
 	}
-	if (result->status == EVS_DELETED && result->tombstoned)
-		throw_conflicts(batch, result, 1, 0);	/* trying again cannot help */
-	if (!no_throw && (result->status == EVS_WRONG_VERSION || result->status == EVS_DELETED))
+	/* who asked for a result gets one, unless trying again could never help */
+	if ((result->status == EVS_WRONG_VERSION || result->status == EVS_DELETED) &&
+		(!no_throw || result->tombstoned))
 		throw_conflicts(batch, result, 1, 0);
 }
 
@@ -596,7 +594,7 @@ append_many(AppendRun *run, EvsBatch *batches, int n, EvsAppendResult *results)
 }
 
 static void
-open_run(AppendRun *run, int nbatches)
+open_run(AppendRun *run)
 {
 	const EvsCatalog *catalog;
 
@@ -606,7 +604,6 @@ open_run(AppendRun *run, int nbatches)
 	catalog = evs_catalog();
 	run->log = evs_open(catalog->event_log, RowExclusiveLock);
 	run->streams = evs_open(catalog->stream, RowExclusiveLock);
-	run->many = nbatches > 1;
 	evs_seal();
 	run->clock = GetCurrentTimestamp();
 	run->now = evs_clock_is_overridden() ? evs_clock_now() : run->clock;
@@ -617,7 +614,7 @@ evs_append_execute(EvsBatch *batches, int nbatches, bool no_throw, EvsAppendResu
 {
 	AppendRun run;
 
-	open_run(&run, nbatches);
+	open_run(&run);
 	for (int i = 0; i < nbatches; i++)
 		inherit_correlations(&run, &batches[i]);
 	if (nbatches == 1)

@@ -10,8 +10,9 @@
  * Which leaves can hold an id: a UUIDv7 says when it was made, so leaves that
  * ended more than a day before that cannot (the day is for clocks that
  * differ).  Ids whose time is further in the future than that when they are
- * stored are noted in evstore.early_id, and looked for everywhere.  Any other id can be anywhere, or as far back as evstore.id_window.
- * Ids made here need no look at all.
+ * stored are noted in evstore.early_id, and looked for everywhere.  Any other
+ * id can be anywhere, or as far back as evstore.id_window.  Ids made here need
+ * no look at all.
  */
 #include "postgres.h"
 
@@ -237,10 +238,8 @@ oldest_possible(const pg_uuid_t *id)
 {
 	TimestampTz made;
 
-	if (evs_uuid7_time(id, &made) && !is_early(made) && !was_early(id))
-		return made - CLOCK_SKEW;
 	if (evs_uuid7_time(id, &made))
-		return DT_NOBEGIN;
+		return is_early(made) || was_early(id) ? DT_NOBEGIN : made - CLOCK_SKEW;
 	if (evs_guc_id_window < 0)
 		return DT_NOBEGIN;
 	return evs_clock_now() - (int64) evs_guc_id_window * USECS_PER_MINUTE;
@@ -436,7 +435,8 @@ evs_ids_check_other_leaves(Relation log, const EvsBatch *batch, const Oid *leaf_
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (batch->events[i].has_event_id &&
-			find_in_log(leaves + nsettled, nleaves - nsettled, &batch->events[i].event_id, leaf_of[i], NULL))
+			find_in_log(leaves + nsettled, nleaves - nsettled, &batch->events[i].event_id,
+						leaf_of[i], NULL))
 			evs_ids_throw_duplicate(batch->stream, &batch->events[i].event_id, i);
 	}
 }
