@@ -7,7 +7,7 @@
  * is applied to the event's data; it matches if the first item it returns is
  * neither false nor null, so both "$.total > 100" and "$.items[*] ? (@.sku ==
  * "x")" say what they look like.  A path that fails on an event's data does
- * not match it.
+ * not match it.  Dates and times without a zone are taken to be of the session's.
  */
 #include "postgres.h"
 
@@ -260,16 +260,18 @@ has_all_tags(const EvsFilter *filter, Datum value)
 	return nfound == filter->tags.n;
 }
 
-/* jsonb_path_query_first(data, path, '{}', silent => true), seen as a boolean */
-static bool
-path_matches(EvsFilter *filter, Datum data)
+/*
+ * jsonb_path_query_first_tz(data, path, '{}', silent => true): the one without
+ * time zones throws where it would need them.
+ */
+static Datum
+query_path(EvsFilter *filter, Jsonb *data, bool *isnull)
 {
 	LOCAL_FCINFO(fcinfo, 4);
 	Datum		result;
-	JsonbValue	item;
 
 	InitFunctionCallInfoData(*fcinfo, NULL, 4, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = data;
+	fcinfo->args[0].value = JsonbPGetDatum(data);
 	fcinfo->args[0].isnull = false;
 	fcinfo->args[1].value = filter->jsonpath;
 	fcinfo->args[1].isnull = false;
@@ -277,8 +279,41 @@ path_matches(EvsFilter *filter, Datum data)
 	fcinfo->args[2].isnull = false;
 	fcinfo->args[3].value = BoolGetDatum(true);
 	fcinfo->args[3].isnull = false;
-	result = jsonb_path_query_first(fcinfo);
-	if (fcinfo->isnull)
+	result = jsonb_path_query_first_tz(fcinfo);
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+/*
+ * What a path finds, seen as a boolean.  There are errors that "silent" does
+ * not silence, as that of a template of datetime(); a reader could not get past
+ * an event with one.  Nothing is held during the call, since the data has been
+ * fetched: what is caught leaves nothing to clean up.
+ */
+static bool
+path_matches(EvsFilter *filter, Datum value)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Jsonb	   *data = DatumGetJsonbP(value);
+	volatile Datum result = (Datum) 0;
+	bool		isnull = true;
+	JsonbValue	item;
+
+	PG_TRY();
+	{
+		result = query_path(filter, data, &isnull);
+	}
+	PG_CATCH();
+	{
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		isnull = true;
+	}
+	PG_END_TRY();
+
+	if (isnull)
 		return false;
 	if (!JsonbExtractScalar(&DatumGetJsonbP(result)->root, &item))
 		return true;			/* an object or an array */

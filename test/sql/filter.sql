@@ -100,6 +100,22 @@ SELECT f('{"jsonpath": "strict $.items[*].qty > 1"}');
 SELECT f('{"jsonpath": "$.total.double() > 100"}');
 SELECT f('{"jsonpath": "1 / $.n > 0"}') = f('{"categories": ["order", "orders", "ORDER", "payment", "ümlaut"]}') AS all_but_noise;
 SELECT f('{"jsonpath": "1 / ($.n - 3) < 0"}');
+-- Nor does one that PostgreSQL throws for even when told to be silent: a date or
+-- time without a zone, which is taken to be of the session's; a wrong template.
+SELECT evstore.append_one('dated-1', 'D', jsonb_build_object('at', at))
+FROM unnest('{2023-12-31,2024-01-01,2023-12-31 20:00:00,2023-12-31 20:00:00+00,20:00:00,never}'::text[]) AS at;
+CREATE FUNCTION dated(path text) RETURNS text LANGUAGE sql AS $$
+	SELECT coalesce(string_agg(data->>'at', ', '), 'nothing')
+	FROM evstore.read_all(NULL, NULL, jsonb_build_object('categories', '{dated}'::text[], 'jsonpath', path))
+$$;
+SET TimeZone = 'UTC';
+SELECT dated('$.at.datetime() < "2024-01-01 00:00:00+00".datetime()');
+SELECT dated('$.at.datetime() < "20:30:00+00".datetime()');
+SET TimeZone = 'America/Los_Angeles';
+SELECT dated('$.at.datetime() < "2024-01-01 00:00:00+00".datetime()');
+RESET TimeZone;
+SELECT dated('$.at.datetime("wrong!") < "2024-01-01".datetime()');
+SELECT dated('$.at == "never" || $.at.datetime("wrong!") < "2024-01-01".datetime()');
 -- Data that is no object.
 SELECT evstore.append_one('scalar-1', 'S', v::jsonb) FROM unnest('{5,"\"text\"",true,false,"null","[1, 2]","[]"}'::text[]) AS v;
 SELECT version, data FROM evstore.read_all(NULL, NULL, '{"categories": ["scalar"], "jsonpath": "$"}');
