@@ -383,10 +383,33 @@ evs_filter_matches_stream(const EvsFilter *filter, const char *name, int len)
 	return true;
 }
 
-const char *
-evs_filter_only_category(const EvsFilter *filter)
+bool
+evs_filter_needs_name(const EvsFilter *filter)
 {
-	if (filter == NULL || filter->categories.n != 1)
-		return NULL;
-	return filter->categories.items[0];
+	return filter->categories.n >= 0 || filter->streams.n >= 0 || filter->stream_prefix != NULL;
+}
+
+bool
+evs_filter_category_hashes(const EvsFilter *filter, int32 *hashes, int max, int *n)
+{
+	*n = 0;
+	for (int i = 0; i < filter->categories.n; i++)
+	{
+		bool		known = false;
+
+		for (int j = 0; j < *n && !known; j++)
+			known = hashes[j] == filter->categories.hashes[i];
+		if (known)
+			continue;
+		if (*n == max)
+			return false;
+		hashes[(*n)++] = filter->categories.hashes[i];
+	}
+	return filter->categories.n >= 0;
+}
+
+const char *
+evs_filter_correlation_id(const EvsFilter *filter)
+{
+	return filter->correlation_id;
 }

@@ -23,7 +23,16 @@ extern EvsFilter *evs_filter_compile(Jsonb *definition);
 extern bool evs_filter_matches_row(EvsFilter *filter, EvsLeaf *leaf, TupleTableSlot *slot);
 extern bool evs_filter_matches_stream(const EvsFilter *filter, const char *name, int len);
 
-/* If the filter names exactly one category, that one; else NULL. */
-extern const char *evs_filter_only_category(const EvsFilter *filter);
+/* Is there anything for evs_filter_matches_stream() to look at? */
+extern bool evs_filter_needs_name(const EvsFilter *filter);
+
+/*
+ * The different hashes of the filter's categories, for the category index;
+ * false if it names none or they have more than max.  An empty list has 0.
+ */
+extern bool evs_filter_category_hashes(const EvsFilter *filter, int32 *hashes, int max, int *n);
+
+/* The correlation that the filter names, or NULL. */
+extern const char *evs_filter_correlation_id(const EvsFilter *filter);
 
 #endif							/* EVSTORE_FILTER_H */

@@ -67,7 +67,7 @@ typedef struct EvsLeafRange
 	int64		upper;			/* exclusive */
 } EvsLeafRange;
 
-/* The leaf's description; a pointer that stays valid until the next call. */
+/* The leaf's description.  The pointer stays valid for as long as the leaf is locked. */
 extern EvsLeaf *evs_leaf_describe(Relation leaf);
 
 /* All leaves of the log, sorted by position, in the current memory context. */

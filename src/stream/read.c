@@ -16,18 +16,15 @@
 
 #include "access/relation.h"
 #include "access/stratnum.h"
-#include "access/tableam.h"
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "base/debug_point.h"
 #include "catalog/catalog.h"
 #include "catalog/scan.h"
+#include "stream/cursor.h"
 #include "stream/event.h"
 #include "stream/leaf.h"
 #include "stream/position.h"
@@ -36,10 +33,7 @@
 #include "stream/visibility.h"
 #include "compat.h"
 
-/* The scratch context is reset after so many rows. */
-#define RESET_INTERVAL 256
-
-/* One read: relations, snapshot, and where rows go. */
+/* One read of a stream or of one event: relations, snapshot, and where rows go. */
 typedef struct ReadState
 {
 	Relation	log;
@@ -48,8 +42,6 @@ typedef struct ReadState
 	EvsStreamReader reader;
 	ReturnSetInfo *result;
 	int64		remaining;		/* rows still wanted, or EVS_READ_ALL */
-	MemoryContext scratch;
-	int			seen;
 	EvsLeafRange *leaves;
 	int			nleaves;
 } ReadState;
@@ -64,16 +56,12 @@ begin_read(ReadState *state, ReturnSetInfo *result, int64 max_count, Snapshot sn
 	state->snapshot = RegisterSnapshot(snapshot);
 	state->result = result;
 	state->remaining = max_count;
-	state->seen = 0;
-	state->scratch = AllocSetContextCreate(CurrentMemoryContext, "evstore read",
-										   ALLOCSET_DEFAULT_SIZES);
 	state->leaves = evs_leaf_list(state->log, &state->nleaves);
 }
 
 static void
 end_read(ReadState *state)
 {
-	MemoryContextDelete(state->scratch);
 	UnregisterSnapshot(state->snapshot);
 	relation_close(state->streams, AccessShareLock);
 	relation_close(state->log, AccessShareLock);
@@ -101,26 +89,14 @@ has_external(const Datum *values, const bool *nulls)
 
 /* Give out a row; true if it refers to values outside of it. */
 static bool
-emit(ReadState *state, EvsLeaf *leaf, TupleTableSlot *slot, text *name)
+emit(ReturnSetInfo *result, EvsLeaf *leaf, TupleTableSlot *slot, text *name)
 {
 	Datum		values[EVS_EVENT_NCOLUMNS];
 	bool		nulls[EVS_EVENT_NCOLUMNS];
 
 	evs_event_from_row(leaf, slot, PointerGetDatum(name), values, nulls);
-	tuplestore_putvalues(state->result->setResult, state->result->setDesc, values, nulls);
-	if (state->remaining > 0)
-		state->remaining--;
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	return has_external(values, nulls);
-}
-
-static void
-count_row(ReadState *state)
-{
-	if (++state->seen % RESET_INTERVAL == 0)
-	{
-		CHECK_FOR_INTERRUPTS();
-		MemoryContextReset(state->scratch);
-	}
 }
 
 /* ---- a stream ---- */
@@ -154,13 +130,15 @@ scan_stream_leaf(ReadState *state, const StreamScan *scan, Oid relid)
 				   scan->backward ? BackwardScanDirection : ForwardScanDirection);
 	while (!is_full(state) && evs_scan_next(&index))
 	{
-		count_row(state);
+		CHECK_FOR_INTERRUPTS();
 		if (evs_leaf_get_int8(leaf, index.slot, EVS_LOG_VERSION) < scan->horizon.first_version)
 			break;				/* only when reading backward */
 		if (evs_leaf_get_int8(leaf, index.slot, EVS_LOG_RECORDED_AT) <=
 			scan->horizon.recorded_after)
 			continue;
-		keep_lock |= emit(state, leaf, index.slot, scan->name);
+		keep_lock |= emit(state->result, leaf, index.slot, scan->name);
+		if (state->remaining > 0)
+			state->remaining--;
 	}
 	evs_scan_end(&index, AccessShareLock);
 	relation_close(rel, keep_lock ? NoLock : AccessShareLock);
@@ -257,111 +235,18 @@ evs_read_stream_events(const EvsReadStream *request, ReturnSetInfo *result)
 
 /* ---- the log ---- */
 
-typedef struct LogScan
-{
-	const EvsReadLog *request;
-	int64		low;			/* positions from here, inclusive */
-	int64		high;			/* to here */
-	Datum		correlation_id; /* or 0 */
-} LogScan;
-
-static bool
-wanted(ReadState *state, const LogScan *scan, EvsLeaf *leaf, TupleTableSlot *slot, text **name)
-{
-	const EvsReadLog *request = scan->request;
-	MemoryContext old = MemoryContextSwitchTo(state->scratch);
-	int64		stream_id = evs_leaf_get_int8(leaf, slot, EVS_LOG_STREAM_ID);
-	bool		ok = true;
-
-	if (request->filter != NULL)
-		ok = evs_filter_matches_row(request->filter, leaf, slot);
-	if (ok && !state->reader.none_restricted)
-		ok = !evs_stream_reader_hides(&state->reader, stream_id,
-									  evs_leaf_get_int8(leaf, slot, EVS_LOG_VERSION),
-									  evs_leaf_get_int8(leaf, slot, EVS_LOG_RECORDED_AT));
-	if (ok)
-	{
-		*name = evs_stream_reader_name(&state->reader, stream_id);
-		if (request->filter != NULL)
-			ok = evs_filter_matches_stream(request->filter, VARDATA(*name),
-										   VARSIZE(*name) - VARHDRSZ);
-		if (ok && request->category != NULL)
-		{
-			/* the index has a hash of it */
-			int			len = strlen(request->category);
-			int			name_len = VARSIZE(*name) - VARHDRSZ;
-
-			ok = name_len >= len && memcmp(VARDATA(*name), request->category, len) == 0 &&
-				(name_len == len || VARDATA(*name)[len] == '-');
-		}
-	}
-	MemoryContextSwitchTo(old);
-	return ok;
-}
-
-/* Choose the index that is in position order and narrowest. */
+/* Bounds of a range are positions, after is where the reader has been. */
 static void
-begin_log_scan(ReadState *state, const LogScan *scan, Relation rel, EvsLeaf *leaf,
-			   ScanKeyData *keys, EvsScan *index)
+set_bounds(const EvsReadLog *request, int64 safe, EvsLogRange *range)
 {
-	const EvsReadLog *request = scan->request;
-	Oid			index_oid = leaf->position_index;
-	int			nkeys = 0;
-
-	if (scan->correlation_id != (Datum) 0)
-	{
-		index_oid = leaf->correlation_index;
-		evs_key_text(&keys[nkeys++], 1, BTEqualStrategyNumber, scan->correlation_id);
-	}
-	else if (request->category != NULL)
-	{
-		index_oid = leaf->category_index;
-		evs_key_int4(&keys[nkeys++], 1,
-					 evs_category_hash(request->category, strlen(request->category)));
-	}
-	evs_key_int8(&keys[nkeys], nkeys + 1, BTGreaterEqualStrategyNumber, scan->low);
-	nkeys++;
-	evs_key_int8(&keys[nkeys], nkeys, BTLessEqualStrategyNumber, scan->high);
-	nkeys++;
-	evs_scan_begin(index, rel, index_oid, state->snapshot, nkeys, keys,
-				   request->backward ? BackwardScanDirection : ForwardScanDirection);
-}
-
-static void
-scan_log_leaf(ReadState *state, const LogScan *scan, Oid relid)
-{
-	Relation	rel = evs_leaf_open(relid, AccessShareLock);
-	bool		keep_lock = false;
-	EvsLeaf    *leaf;
-	ScanKeyData keys[3];
-	EvsScan		index;
-
-	if (rel == NULL)
+	range->after = PG_INT64_MIN;
+	range->up_to = safe;
+	if (!request->has_after)
 		return;
-	leaf = evs_leaf_describe(rel);
-	begin_log_scan(state, scan, rel, leaf, keys, &index);
-	while (!is_full(state) && evs_scan_next(&index))
-	{
-		text	   *name;
-
-		count_row(state);
-		if (wanted(state, scan, leaf, index.slot, &name))
-			keep_lock |= emit(state, leaf, index.slot, name);
-	}
-	evs_scan_end(&index, AccessShareLock);
-	relation_close(rel, keep_lock ? NoLock : AccessShareLock);
-}
-
-static void
-scan_log(ReadState *state, const LogScan *scan)
-{
-	int			step = scan->request->backward ? -1 : 1;
-
-	for (int i = step > 0 ? 0 : state->nleaves - 1;
-		 i >= 0 && i < state->nleaves && !is_full(state);
-		 i += step)
-		if (state->leaves[i].upper > scan->low && state->leaves[i].lower <= scan->high)
-			scan_log_leaf(state, scan, state->leaves[i].relid);
+	if (!request->backward)
+		range->after = request->after;
+	else if (request->after <= safe)
+		range->up_to = request->after - 1;
 }
 
 void
@@ -369,29 +254,27 @@ evs_read_log(const EvsReadLog *request, ReturnSetInfo *result)
 {
 	/* The safe position first, the snapshot second. */
 	int64		safe = evs_position_safe();
-	const char *correlation_id = request->correlation_id;
-	ReadState	state;
-	LogScan		scan = {.request = request};
+	int64		remaining = request->max_count;
+	EvsLogRange range = {
+		.backward = request->backward,
+		.filter = request->filter,
+		.category = request->category,
+		.correlation_id = request->correlation_id,
+	};
+	EvsLogCursor *cursor;
 
 	EVS_DEBUG_POINT("safe_position_read");
-	begin_read(&state, result, request->max_count, GetLatestSnapshot());
-	evs_stream_reader_begin(&state.reader, state.log, state.streams, state.snapshot);
-	if (request->backward)
+	set_bounds(request, safe, &range);
+	cursor = evs_cursor_open(&range, GetLatestSnapshot());
+	while (remaining != 0 && evs_cursor_next(cursor))
 	{
-		scan.low = PG_INT64_MIN;
-		scan.high = request->has_after && request->after <= safe ? request->after - 1 : safe;
+		if (emit(result, evs_cursor_leaf(cursor), evs_cursor_slot(cursor),
+				 evs_cursor_stream_name(cursor)))
+			evs_cursor_keep(cursor);
+		if (remaining > 0)
+			remaining--;
 	}
-	else
-	{
-		scan.low = request->has_after && request->after < PG_INT64_MAX ?
-			request->after + 1 : PG_INT64_MIN;
-		scan.high = safe;
-	}
-	if (correlation_id != NULL)
-		scan.correlation_id = CStringGetTextDatum(correlation_id);
-	if (!(request->has_after && request->after == (request->backward ? PG_INT64_MIN : PG_INT64_MAX)))
-		scan_log(&state, &scan);
-	end_read(&state);
+	evs_cursor_close(cursor);
 }
 
 /* ---- one event ---- */
@@ -420,7 +303,7 @@ find_event_in_leaf(ReadState *state, const pg_uuid_t *id, Oid relid)
 		if (!evs_stream_reader_hides(&state->reader, stream_id,
 									 evs_leaf_get_int8(leaf, index.slot, EVS_LOG_VERSION),
 									 evs_leaf_get_int8(leaf, index.slot, EVS_LOG_RECORDED_AT)))
-			keep_lock = emit(state, leaf, index.slot,
+			keep_lock = emit(state->result, leaf, index.slot,
 							 evs_stream_reader_name(&state->reader, stream_id));
 	}
 	evs_scan_end(&index, AccessShareLock);

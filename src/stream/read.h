@@ -16,7 +16,7 @@
 typedef struct EvsReadLog
 {
 	bool		has_after;
-	int64		after;			/* exclusive, in the direction of reading */
+	int64		after;			/* exclusive, in the direction of reading; 0 or more */
 	int64		max_count;		/* or EVS_READ_ALL */
 	bool		backward;
 	EvsFilter  *filter;			/* or NULL */

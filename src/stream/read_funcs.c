@@ -135,7 +135,6 @@ evs_read_all(PG_FUNCTION_ARGS)
 	get_after(fcinfo, 0, &request);
 	request.max_count = get_max_count(fcinfo, 1);
 	request.filter = evs_filter_compile(PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2));
-	request.category = evs_filter_only_category(request.filter);
 	request.backward = get_backward(fcinfo, 3);
 	evs_check_right(ACL_SELECT);
 	if (request.max_count != 0)

@@ -44,6 +44,10 @@ static HTAB *names = NULL;
 static MemoryContext names_context = NULL;
 static Oid	names_relid = InvalidOid;
 
+/* Often the next event is of the same stream. */
+static int64 last_id;
+static text *last_name = NULL;
+
 /* Ids are dense: any mixing will do, and this is done for each event read. */
 static uint32
 hash_id(const void *key, Size size)
@@ -66,6 +70,7 @@ reset_names(Oid relid)
 		names_context = AllocSetContextCreate(TopMemoryContext, "evstore stream names",
 											  ALLOCSET_DEFAULT_SIZES);
 	names = NULL;
+	last_name = NULL;
 	names_relid = InvalidOid;
 	MemoryContextReset(names_context);
 	ctl.hcxt = names_context;
@@ -150,13 +155,20 @@ evs_stream_reader_name(EvsStreamReader *reader, int64 stream_id)
 	EvsStream	stream;
 	text	   *name;
 
+	if (last_name != NULL && stream_id == last_id &&
+		names_relid == RelationGetRelid(reader->streams))
+		return last_name;
 	if (names_relid != RelationGetRelid(reader->streams) ||
 		hash_get_num_entries(names) >= NAME_CACHE_SIZE)
 		reset_names(RelationGetRelid(reader->streams));
 
 	entry = hash_search(names, &stream_id, HASH_FIND, NULL);
 	if (likely(entry != NULL))
+	{
+		last_id = stream_id;
+		last_name = entry->name;
 		return entry->name;
+	}
 
 	if (!evs_stream_find_by_id(reader->streams, stream_id, reader->snapshot, &stream))
 		ereport(ERROR,

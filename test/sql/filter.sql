@@ -142,6 +142,52 @@ SELECT count(*) FROM evstore.read_all(0, 0, '{"tags": ["eu"]}');
 -- the limit counts matches, not what is read
 SELECT count(*), max(position) FROM evstore.read_all(11, 2, '{"categories": ["order"]}');
 
+-- ---- several categories, compared with plain SQL ----
+
+-- Twenty categories in turn and two with the same hash, over many partitions;
+-- some of the streams hide events.
+SELECT count(*) FROM (SELECT evstore.append_one(
+		CASE n % 11 WHEN 3 THEN 'glbvs' WHEN 8 THEN 'yacxa' ELSE 'k' || n % 20 END || '-' || n % 3,
+		'T' || n % 4, correlation_id => 'flow-' || n % 5)
+	FROM generate_series(1, 300) AS n) AS a;
+SELECT evstore.truncate_stream('k7-1', 3);
+SELECT evstore.delete_stream('k14-2');
+SELECT count(*) >= 30 AS many_partitions FROM evstore.partitions;
+CREATE TABLE wanted (categories text[], types text[], correlation text);
+INSERT INTO wanted VALUES
+	('{k7,k14}', NULL, NULL), ('{k1,k2,k3,k4,k5}', NULL, NULL), ('{k6,none,k6}', NULL, NULL),
+	('{glbvs,yacxa}', NULL, NULL), ('{yacxa,none}', NULL, NULL), ('{k7,glbvs}', NULL, NULL),
+	('{none,nobody}', NULL, NULL), ('{}', NULL, NULL), ('{noise,order}', NULL, NULL),
+	('{k7,glbvs,k14}', '{T1,T3}', NULL), ('{k7,glbvs,k14}', '{T1,T3}', 'flow-3'),
+	('{glbvs}', NULL, 'flow-3'), ('{glbvs,yacxa}', '{T3}', 'flow-3'), (NULL, '{T3,T2}', 'flow-2'), (NULL, NULL, 'flow');
+-- as many as are merged, and one more
+INSERT INTO wanted SELECT array_agg('k' || k), NULL, NULL FROM generate_series(4, 19) AS k;
+INSERT INTO wanted SELECT array_agg('k' || k), NULL, NULL FROM generate_series(3, 19) AS k;
+CREATE FUNCTION by_read(w wanted, after bigint, max_count bigint, direction text) RETURNS bigint[] LANGUAGE sql AS $$
+	SELECT array_agg(position ORDER BY n) FROM evstore.read_all(after, max_count, jsonb_strip_nulls(jsonb_build_object(
+		'categories', w.categories, 'types', w.types, 'correlation_id', w.correlation)), direction)
+	WITH ORDINALITY AS e (position, s, v, i, t, sv, d, m, co, ca, so, o, r, ta, n)
+$$;
+CREATE FUNCTION by_query(w wanted, after bigint, max_count bigint, direction text) RETURNS bigint[] LANGUAGE sql AS $$
+	SELECT array_agg(position ORDER BY nr) FROM (
+		SELECT position, row_number() OVER (ORDER BY CASE direction WHEN 'forward' THEN position ELSE -position END) AS nr
+		FROM evstore.events
+		WHERE (w.categories IS NULL OR split_part(stream, '-', 1) = ANY (w.categories))
+			AND (w.types IS NULL OR type = ANY (w.types))
+			AND (w.correlation IS NULL OR correlation_id = w.correlation)
+			AND (after IS NULL OR CASE direction WHEN 'forward' THEN position > after ELSE position < after END)) AS e
+	WHERE max_count IS NULL OR nr <= max_count
+$$;
+SELECT direction, count(*) AS reads, sum(cardinality(by_query)) > 5000 AS many_events,
+	count(*) FILTER (WHERE by_read IS DISTINCT FROM by_query) AS differences
+FROM unnest('{forward,backward}'::text[]) AS direction, wanted AS w,
+	unnest('{NULL,0,1,39,50,100,101,200,1000,9223372036854775807}'::bigint[]) AS after,
+	unnest('{NULL,0,1,2,9,1000}'::bigint[]) AS max_count,
+	by_read(w, after, max_count, direction), by_query(w, after, max_count, direction)
+GROUP BY direction ORDER BY direction DESC;
+SELECT cardinality(categories) AS categories, types, correlation, cardinality(by_read(w, NULL, NULL, 'forward')) AS events
+FROM wanted AS w ORDER BY w.categories COLLATE "C", types, correlation;
+
 -- ---- what is not a filter ----
 
 SELECT evstore.read_all(NULL, NULL, '{"category": "order"}');
