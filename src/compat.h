@@ -125,6 +125,17 @@ evs_my_lxid(void)
 #endif
 }
 
+/* 17 numbers processes by a variable of its own */
+static inline int
+evs_procno(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProcNumber;
+#else
+	return MyProc->pgprocno;
+#endif
+}
+
 /* 17 has named wait events for extensions; before, all share one name */
 static inline uint32
 evs_wait_event_new(const char *name)

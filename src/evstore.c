@@ -9,6 +9,8 @@
 #include "utils/builtins.h"
 
 #include "base/guc.h"
+#include "base/shmem.h"
+#include "worker/launcher.h"
 #include "compat.h"
 
 EVS_MODULE_MAGIC("evstore", EVS_VERSION);
@@ -19,6 +21,11 @@ void
 _PG_init(void)
 {
 	evs_guc_init();
+	if (process_shared_preload_libraries_in_progress)
+	{
+		evs_shmem_init();
+		evs_launcher_init();
+	}
 }
 
 /* version() → text: the version of the loaded library. */

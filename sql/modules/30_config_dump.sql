@@ -7,3 +7,7 @@ SELECT pg_catalog.pg_extension_config_dump('evstore.early_id', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.audit', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.audit_id_seq', '');
 
+SELECT pg_catalog.pg_extension_config_dump('evstore.subscription', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.subscription_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.slot_state', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.failed_event', '');

@@ -169,8 +169,8 @@ COMMENT ON FUNCTION evstore.health() IS 'cheap checks, for monitoring';
 /*
  * _access(level) → setof (object, privilege): what grant_access() grants.
  *
- * Levels include each other: reader < writer < admin, reader < consumer.  A
- * test compares this list with the catalog.
+ * Levels include each other: reader < writer < admin, reader < consumer < admin.
+ * A test compares this list with the catalog.
  */
 CREATE OR REPLACE FUNCTION evstore._access(level text)
 RETURNS TABLE (kind text, name text, privilege text)
@@ -209,11 +209,34 @@ BEGIN ATOMIC
 		('writer', 'function', 'try_append', 'EXECUTE'),
 		('writer', 'function', 'append_retry', 'EXECUTE'),
 		('writer', 'function', 'append_cloudevent', 'EXECUTE'),
+		('consumer', 'view', 'subscriptions', 'SELECT'),
+		('consumer', 'view', 'subscriptions', 'UPDATE'),
+		('consumer', 'view', 'subscription_slots', 'SELECT'),
+		('consumer', 'view', 'failed_events', 'SELECT'),
+		('consumer', 'view', 'parked_events', 'SELECT'),
+		('consumer', 'function', 'create_subscription', 'EXECUTE'),
+		('consumer', 'function', 'alter_subscription', 'EXECUTE'),
+		('consumer', 'function', 'drop_subscription', 'EXECUTE'),
+		('consumer', 'function', 'pause_subscription', 'EXECUTE'),
+		('consumer', 'function', 'resume_subscription', 'EXECUTE'),
+		('consumer', 'function', 'seek', 'EXECUTE'),
+		('consumer', 'function', 'fetch', 'EXECUTE'),
+		('consumer', 'function', 'wait_for_events', 'EXECUTE'),
+		('consumer', 'function', 'ack', 'EXECUTE'),
+		('consumer', 'function', 'ack_events', 'EXECUTE'),
+		('consumer', 'function', 'nack', 'EXECUTE'),
+		('consumer', 'function', 'extend', 'EXECUTE'),
+		('consumer', 'function', 'release', 'EXECUTE'),
+		('consumer', 'function', 'replay_parked', 'EXECUTE'),
+		('consumer', 'function', 'discard_parked', 'EXECUTE'),
+		('consumer', 'function', 'retry_policy', 'EXECUTE'),
+		('consumer', 'function', 'retry_delay', 'EXECUTE'),
 		('admin', 'view', 'events', 'UPDATE'),
 		('admin', 'view', 'events', 'DELETE'),
 		('admin', 'view', 'partitions', 'SELECT'),
 		('admin', 'view', 'in_flight', 'SELECT'),
 		('admin', 'view', 'audit_log', 'SELECT'),
+		('admin', 'view', 'workers', 'SELECT'),
 		('admin', 'function', 'delete_stream', 'EXECUTE'),
 		('admin', 'function', 'tombstone_stream', 'EXECUTE'),
 		('admin', 'function', 'truncate_stream', 'EXECUTE'),
@@ -222,6 +245,8 @@ BEGIN ATOMIC
 		('admin', 'function', 'create_partitions', 'EXECUTE'),
 		('admin', 'function', 'record_safe_position', 'EXECUTE'),
 		('admin', 'function', 'adopt', 'EXECUTE'),
+		('admin', 'function', 'start', 'EXECUTE'),
+		('admin', 'function', 'stop', 'EXECUTE'),
 		('admin', 'function', 'health', 'EXECUTE'),
 		('admin', 'function', 'verify', 'EXECUTE'),
 		('admin', 'function', 'track_table', 'EXECUTE'),
@@ -231,6 +256,7 @@ BEGIN ATOMIC
 	) AS a (needs, kind, name, privilege)
 	WHERE a.needs = 'reader'
 		OR (a.needs = 'writer' AND _access.level IN ('writer', 'admin'))
+		OR (a.needs = 'consumer' AND _access.level IN ('consumer', 'admin'))
 		OR (a.needs = 'admin' AND _access.level = 'admin')
 	UNION
 	-- helpers run with the rights of who calls the function that needs them
@@ -238,6 +264,7 @@ BEGIN ATOMIC
 	FROM pg_catalog.pg_proc p
 	WHERE p.pronamespace = 'evstore'::regnamespace
 		AND p.proname LIKE '\_%'
+		AND NOT p.prosecdef
 		AND p.prorettype NOT IN ('trigger'::regtype, 'internal'::regtype);
 END;
 COMMENT ON FUNCTION evstore._access(text) IS 'what grant_access() grants';
@@ -278,7 +305,7 @@ BEGIN
 				AND p.pronamespace = 'evstore'::regnamespace
 	LOOP
 		EXECUTE format('GRANT %s ON %s %s TO %s', item.privilege,
-			CASE item.kind WHEN 'view' THEN 'TABLE' ELSE 'FUNCTION' END, item.object, role);
+			CASE item.kind WHEN 'view' THEN 'TABLE' ELSE 'ROUTINE' END, item.object, role);
 	END LOOP;
 	IF level = 'admin' THEN
 		EXECUTE format('GRANT SELECT ON evstore.event_log, evstore.stream, evstore.instance TO %s', role);

@@ -18,14 +18,25 @@ char	   *evs_guc_actor = NULL;
 bool		evs_guc_capture_context = false;
 char	   *evs_guc_causation_id = NULL;
 char	   *evs_guc_correlation_id = NULL;
+char	   *evs_guc_databases = NULL;
+int			evs_guc_default_lease = 30000;
 int			evs_guc_id_window = -1;
 int			evs_guc_max_batch = 100000;
 int			evs_guc_max_event_size = 16 * 1024 * 1024;
 char	   *evs_guc_now_override = NULL;
+int			evs_guc_notify = EVS_NOTIFY_WORKER;
+int			evs_guc_notify_interval = 10;
 int			evs_guc_partition_size = 10000000;
 char	   *evs_guc_traceparent = NULL;
 
 #define CORRELATION_ID_MAX 512
+
+static const struct config_enum_entry notify_modes[] = {
+	{"off", EVS_NOTIFY_OFF, false},
+	{"worker", EVS_NOTIFY_WORKER, false},
+	{"commit", EVS_NOTIFY_COMMIT, false},
+	{NULL, 0, false}
+};
 
 /*
  * Is the text a UUID in the form 8-4-4-4-12?  uuid_in() cannot be called from
@@ -167,10 +178,43 @@ define_store_settings(void)
 							NULL, NULL, NULL);
 }
 
+static void
+define_worker_settings(void)
+{
+	DefineCustomStringVariable("evstore.databases",
+							   "Databases in which a dispatcher is started.",
+							   "A list of names with commas in between, or * for all that have the extension.",
+							   &evs_guc_databases, "*", PGC_SIGHUP, GUC_LIST_INPUT,
+							   NULL, NULL, NULL);
+
+	DefineCustomIntVariable("evstore.default_lease",
+							"How long a consumer keeps what it has claimed without a sign of life.",
+							"For subscriptions that do not set a lease of their own.",
+							&evs_guc_default_lease, 30000, 100, 86400000, PGC_SUSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	/*
+	 * A NOTIFY in each transaction takes a lock of the whole cluster across
+	 * the commit's flush.  It is there for servers that cannot preload.
+	 */
+	DefineCustomEnumVariable("evstore.notify",
+							 "Who tells listeners about new events.",
+							 "worker: the dispatcher; commit: each append, in its own transaction; off: nobody.",
+							 &evs_guc_notify, EVS_NOTIFY_WORKER, notify_modes, PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("evstore.notify_interval",
+							"The dispatcher sends at most one NOTIFY a channel in this time.",
+							NULL,
+							&evs_guc_notify_interval, 10, 1, 60000, PGC_SUSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+}
+
 void
 evs_guc_init(void)
 {
 	define_session_settings();
+	define_worker_settings();
 	define_store_settings();
 	MarkGUCPrefixReserved("evstore");
 }

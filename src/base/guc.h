@@ -5,14 +5,26 @@
 #ifndef EVSTORE_GUC_H
 #define EVSTORE_GUC_H
 
+/* Who sends NOTIFY on channel evstore, and on those of subscriptions. */
+typedef enum EvsNotifyMode
+{
+	EVS_NOTIFY_OFF,
+	EVS_NOTIFY_WORKER,			/* the dispatcher, gathered */
+	EVS_NOTIFY_COMMIT			/* each append, in its transaction */
+} EvsNotifyMode;
+
 extern char *evs_guc_actor;
 extern bool evs_guc_capture_context;
 extern char *evs_guc_causation_id;
 extern char *evs_guc_correlation_id;
+extern char *evs_guc_databases;
+extern int	evs_guc_default_lease;
 extern int	evs_guc_id_window;
 extern int	evs_guc_max_batch;
 extern int	evs_guc_max_event_size;
 extern char *evs_guc_now_override;
+extern int	evs_guc_notify;
+extern int	evs_guc_notify_interval;
 extern int	evs_guc_partition_size;
 extern char *evs_guc_traceparent;
 

@@ -12,6 +12,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/inval.h"
@@ -21,7 +22,7 @@
 #include "catalog/catalog.h"
 #include "compat.h"
 
-#define EVS_MAX_HOOKS 4
+#define EVS_MAX_HOOKS 8
 
 static EvsCatalog catalog;
 static bool catalog_valid = false;
@@ -36,7 +37,10 @@ relcache_callback(Datum arg, Oid relid)
 		relid == catalog.event_log || relid == catalog.stream ||
 		relid == catalog.early_id || relid == catalog.sealed || relid == catalog.instance ||
 		relid == catalog.safe_point || relid == catalog.position_seq ||
-		relid == catalog.stream_id_seq || relid == catalog.events_view)
+		relid == catalog.stream_id_seq || relid == catalog.events_view ||
+		relid == catalog.subscription ||
+		relid == catalog.slot_state || relid == catalog.subscription_member ||
+		relid == catalog.subscriptions_view)
 		catalog_valid = false;
 
 	for (int i = 0; i < nhooks; i++)
@@ -129,6 +133,13 @@ fill_catalog(void)
 	catalog.position_seq = lookup(schema, "position_seq");
 	catalog.stream_id_seq = lookup(schema, "stream_id_seq");
 	catalog.events_view = lookup(schema, "events");
+	catalog.subscription = lookup(schema, "subscription");
+	catalog.subscription_name_key = lookup(schema, "subscription_name_key");
+	catalog.slot_state = lookup(schema, "slot_state");
+	catalog.slot_state_pkey = lookup(schema, "slot_state_pkey");
+	catalog.subscription_member = lookup(schema, "subscription_member");
+	catalog.subscription_member_pkey = lookup(schema, "subscription_member_pkey");
+	catalog.subscriptions_view = lookup(schema, "subscriptions");
 	refuse_distributed_tables();
 }
 
@@ -171,6 +182,15 @@ evs_catalog(void)
 	return &catalog;
 }
 
+bool
+evs_catalog_exists(void)
+{
+	Oid			schema = get_namespace_oid("evstore", true);
+
+	return OidIsValid(schema) && OidIsValid(get_relname_relid("event_log", schema)) &&
+		OidIsValid(get_extension_oid("evstore", true));
+}
+
 Relation
 evs_open(Oid relid, LOCKMODE lockmode)
 {
@@ -181,11 +201,23 @@ evs_open(Oid relid, LOCKMODE lockmode)
 	return rel;
 }
 
+static void
+check_right(Oid view, const char *name, AclMode right)
+{
+	AclResult	result = pg_class_aclcheck(view, GetUserId(), right);
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_VIEW, name);
+}
+
 void
 evs_check_right(AclMode right)
 {
-	AclResult	result = pg_class_aclcheck(evs_catalog()->events_view, GetUserId(), right);
+	check_right(evs_catalog()->events_view, "evstore.events", right);
+}
 
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_VIEW, "evstore.events");
+void
+evs_check_consumer(AclMode right)
+{
+	check_right(evs_catalog()->subscriptions_view, "evstore.subscriptions", right);
 }

@@ -26,6 +26,13 @@ typedef struct EvsCatalog
 	Oid			position_seq;
 	Oid			stream_id_seq;
 	Oid			events_view;
+	Oid			subscription;
+	Oid			subscription_name_key;
+	Oid			slot_state;
+	Oid			slot_state_pkey;
+	Oid			subscription_member;
+	Oid			subscription_member_pkey;
+	Oid			subscriptions_view;
 } EvsCatalog;
 
 /*
@@ -34,6 +41,9 @@ typedef struct EvsCatalog
  * tables in between keeps copies.
  */
 extern const EvsCatalog *evs_catalog(void);
+
+/* Is the extension installed? */
+extern bool evs_catalog_exists(void);
 
 /* Open one of our relations; a clear error if the extension is just gone. */
 extern Relation evs_open(Oid relid, LOCKMODE lockmode);
@@ -45,6 +55,9 @@ extern Relation evs_open(Oid relid, LOCKMODE lockmode);
  * is that on the view evstore.events, see grant_access().
  */
 extern void evs_check_right(AclMode right);
+
+/* The same for the view evstore.subscriptions: ACL_UPDATE to consume. */
+extern void evs_check_consumer(AclMode right);
 
 /* Called when the schema's relations change; for caches built on them. */
 typedef void (*EvsInvalidateHook) (Oid relid);

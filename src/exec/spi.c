@@ -6,7 +6,10 @@
 
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 
 #include "catalog/catalog.h"
 #include "exec/spi.h"
@@ -67,4 +70,78 @@ evs_spi_run_args(const char *sql, int nargs, Oid *types, Datum *values, const ch
 	if (result < 0)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(result));
 	return SPI_processed;
+}
+
+static void
+prepare(EvsSpiPlan *plan)
+{
+	SPIPlanPtr	prepared = SPI_prepare(plan->sql, plan->nargs, plan->types);
+
+	if (prepared == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	if (SPI_keepplan(prepared) != 0)
+		elog(ERROR, "SPI_keepplan failed");
+	plan->plan = prepared;
+}
+
+/* SPI's memory goes with evs_spi_end(). */
+static void
+copy_rows(EvsSpiRows *rows, MemoryContext context)
+{
+	TupleDesc	desc;
+	MemoryContext old;
+
+	rows->nrows = SPI_tuptable != NULL ? SPI_processed : 0;
+	if (rows->nrows == 0)
+		return;
+	desc = SPI_tuptable->tupdesc;
+	rows->ncolumns = desc->natts;
+	old = MemoryContextSwitchTo(context);
+	rows->values = palloc(sizeof(Datum) * rows->nrows * desc->natts);
+	rows->nulls = palloc(sizeof(bool) * rows->nrows * desc->natts);
+	for (uint64 i = 0; i < rows->nrows; i++)
+	{
+		Datum	   *values = rows->values + i * desc->natts;
+		bool	   *nulls = rows->nulls + i * desc->natts;
+
+		heap_deform_tuple(SPI_tuptable->vals[i], desc, values, nulls);
+		for (int k = 0; k < desc->natts; k++)
+			if (!nulls[k])
+				values[k] = datumCopy(values[k], TupleDescAttr(desc, k)->attbyval,
+									  TupleDescAttr(desc, k)->attlen);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+EvsSpiRows
+evs_spi_call(EvsSpiPlan *plan, Datum *values, const char *nulls)
+{
+	MemoryContext context = CurrentMemoryContext;
+	EvsSpiRows	rows = {0};
+	EvsSpi		spi;
+	int			result;
+
+	evs_spi_begin(&spi, true);
+	if (plan->plan == NULL)
+		prepare(plan);
+	result = SPI_execute_plan(plan->plan, values, nulls, false, 0);
+	if (result < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
+	copy_rows(&rows, context);
+	evs_spi_end(&spi);
+	return rows;
+}
+
+bool
+evs_spi_commit(FunctionCallInfo fcinfo)
+{
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic)
+		return false;
+	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect_ext failed");
+	SPI_commit();
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+	return true;
 }

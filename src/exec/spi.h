@@ -32,4 +32,38 @@ extern void evs_spi_run(const char *sql);
 extern uint64 evs_spi_run_args(const char *sql, int nargs, Oid *types,
 							   Datum *values, const char *nulls);
 
+/*
+ * A statement that is planned once a session.  Declare it static, with the
+ * text and the types of its parameters.
+ */
+#define EVS_SPI_MAX_ARGS 10
+
+typedef struct EvsSpiPlan
+{
+	const char *sql;
+	int			nargs;
+	Oid			types[EVS_SPI_MAX_ARGS];
+	struct _SPI_plan *plan;
+} EvsSpiPlan;
+
+typedef struct EvsSpiRows
+{
+	uint64		nrows;
+	int			ncolumns;
+	Datum	   *values;			/* row by row */
+	bool	   *nulls;
+} EvsSpiRows;
+
+/*
+ * Run it as the owner of evstore's tables, begin and end included.  The rows
+ * are in the current memory context.
+ */
+extern EvsSpiRows evs_spi_call(EvsSpiPlan *plan, Datum *values, const char *nulls);
+
+/*
+ * In a procedure that was called outside of a transaction block: commit, so
+ * that no snapshot is held.  false, and nothing done, if that is not possible.
+ */
+extern bool evs_spi_commit(FunctionCallInfo fcinfo);
+
 #endif							/* EVSTORE_SPI_H */

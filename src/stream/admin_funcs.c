@@ -5,7 +5,6 @@
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "funcapi.h"
@@ -18,8 +17,8 @@
 
 #include "base/clock.h"
 #include "base/guc.h"
+#include "base/xact.h"
 #include "catalog/catalog.h"
-#include "exec/heap_writer.h"
 #include "stream/batch.h"
 #include "stream/leaf.h"
 #include "stream/lifecycle.h"
@@ -147,55 +146,13 @@ evs_create_partitions(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(evs_partition_make(0, n, evs_guc_partition_size));
 }
 
-/*
- * record_safe_position(): write the safe position down for standbys, which
- * have no registry of their own.  The row is written after the position was
- * read, so whoever sees the row sees the appends that it speaks of.
- */
+/* record_safe_position(): write the safe position down for standbys */
 Datum
 evs_record_safe_position(PG_FUNCTION_ARGS)
 {
-	int64		safe;
-	Relation	rel;
-	TupleTableSlot *slot;
-	TableScanDesc scan;
-	EvsWriter  *writer;
-	ItemPointerData tid;
-	bool		found;
-
 	PreventCommandIfReadOnly("evstore record_safe_position");
 	evs_check_right(ACL_UPDATE);
-	rel = evs_open(evs_catalog()->safe_point, ShareRowExclusiveLock);
-	safe = evs_position_safe();
-
-	slot = table_slot_create(rel, NULL);
-	scan = table_beginscan(rel, SnapshotSelf, 0, NULL);
-	found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
-	tid = slot->tts_tid;
-	table_endscan(scan);
-
-	writer = evs_writer_open(rel);
-	if (!found)
-	{
-		ExecDropSingleTupleTableSlot(slot);
-		slot = evs_writer_slot(writer, 1);
-	}
-	ExecClearTuple(slot);
-	slot->tts_values[0] = Int64GetDatum(safe);
-	slot->tts_values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	slot->tts_isnull[0] = slot->tts_isnull[1] = false;
-	if (found)
-	{
-		ExecStoreVirtualTuple(slot);
-		evs_writer_update(writer, &tid, slot);
-		ExecDropSingleTupleTableSlot(slot);
-	}
-	else
-		evs_writer_add(writer, 0);
-	evs_writer_close(writer);
-	relation_close(rel, NoLock);
-	CommandCounterIncrement();
-	PG_RETURN_INT64(safe);
+	PG_RETURN_INT64(evs_position_record());
 }
 
 /* adopt(): this database is the one that acts from now on; a restore is over */
@@ -207,6 +164,7 @@ evs_adopt(PG_FUNCTION_ARGS)
 	evs_seal();
 	evs_instance_adopt();
 	CommandCounterIncrement();
+	evs_xact_request_worker();
 	PG_RETURN_VOID();
 }
 

@@ -330,3 +330,16 @@ evs_event_from_row(EvsLeaf *leaf, TupleTableSlot *slot, Datum stream_name,
 		nulls[EVS_EVENT_OCCURRED_AT] = false;
 	}
 }
+
+bool
+evs_event_has_external(const Datum *values, const bool *nulls)
+{
+	static const int columns[] = {
+		EVS_EVENT_DATA, EVS_EVENT_METADATA, EVS_EVENT_SOURCE, EVS_EVENT_TAGS,
+	};
+
+	for (int i = 0; i < (int) lengthof(columns); i++)
+		if (!nulls[columns[i]] && VARATT_IS_EXTERNAL(DatumGetPointer(values[columns[i]])))
+			return true;
+	return false;
+}

@@ -49,6 +49,12 @@ extern Size evs_event_to_row(const EvsNewEvent *event, const EvsPlace *place,
 extern void evs_event_from_row(EvsLeaf *leaf, TupleTableSlot *slot, Datum stream_name,
 							   Datum *values, bool *nulls);
 
+/*
+ * Are there values that are fetched when they are used?  Then the leaf must
+ * stay locked.
+ */
+extern bool evs_event_has_external(const Datum *values, const bool *nulls);
+
 /* A new UUIDv7; ids made by one backend increase. */
 extern void evs_uuid7(pg_uuid_t *uuid);
 

@@ -15,10 +15,10 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/jsonpath.h"
 
 #include "base/errors.h"
 #include "stream/filter.h"
+#include "stream/path.h"
 #include "stream/stream.h"
 #include "compat.h"
 
@@ -39,7 +39,6 @@ struct EvsFilter
 	char	   *stream_prefix;
 	char	   *correlation_id;
 	Datum		jsonpath;		/* 0 = not given */
-	Jsonb	   *no_vars;
 };
 
 static void
@@ -94,69 +93,6 @@ parse_set(const JsonbValue *value, const char *member, StringSet *set)
 }
 
 static void
-throw_invalid_path(const char *reason)
-{
-	StringInfoData detail;
-
-	evs_detail_begin(&detail);
-	evs_detail_string(&detail, "path", "$.jsonpath");
-	evs_detail_string(&detail, "reason", reason);
-	ereport(ERROR,
-			(errcode(ERRCODE_EVS_INVALID_DEFINITION),
-			 errmsg("filter member \"jsonpath\" is not a valid path"),
-			 errdetail_internal("%s", evs_detail_end(&detail))));
-}
-
-/* In a path as jsonpath_out() prints it, $"name" outside of strings. */
-static bool
-has_variable(const char *path)
-{
-	bool		quoted = false;
-
-	for (const char *s = path; *s != '\0'; s++)
-	{
-		if (quoted && *s == '\\' && s[1] != '\0')
-			s++;
-		else if (*s == '"')
-			quoted = !quoted;
-		else if (!quoted && *s == '$' && s[1] == '"')
-			return true;
-	}
-	return false;
-}
-
-/* Variables have no value here; found only when read, they would end a read. */
-static Datum
-parse_path(char *path)
-{
-	MemoryContext context = CurrentMemoryContext;
-	Datum		result;
-
-	PG_TRY();
-	{
-		result = DirectFunctionCall1(jsonpath_in, CStringGetDatum(path));
-	}
-	PG_CATCH();
-	{
-		int			category = ERRCODE_TO_CATEGORY(geterrcode());
-		ErrorData  *error;
-
-		if (category != ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR) &&
-			category != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION))
-			PG_RE_THROW();
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		throw_invalid_path(error->message);
-	}
-	PG_END_TRY();
-
-	if (has_variable(DatumGetCString(DirectFunctionCall1(jsonpath_out, result))))
-		throw_invalid_path("there are no variables");
-	return result;
-}
-
-static void
 parse_member(EvsFilter *filter, const char *member, JsonbValue *value)
 {
 	if (strcmp(member, "categories") == 0)
@@ -172,7 +108,7 @@ parse_member(EvsFilter *filter, const char *member, JsonbValue *value)
 	else if (strcmp(member, "correlation_id") == 0)
 		filter->correlation_id = parse_string(value, member);
 	else if (strcmp(member, "jsonpath") == 0)
-		filter->jsonpath = parse_path(parse_string(value, member));
+		filter->jsonpath = evs_path_parse(parse_string(value, member), member);
 	else
 		throw_invalid(member, "is not known");
 }
@@ -206,7 +142,6 @@ evs_filter_compile(Jsonb *definition)
 		(void) JsonbIteratorNext(&it, &value, true);
 		parse_member(filter, pnstrdup(key.val.string.val, key.val.string.len), &value);
 	}
-	filter->no_vars = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	return filter;
 }
 
@@ -260,62 +195,16 @@ has_all_tags(const EvsFilter *filter, Datum value)
 	return nfound == filter->tags.n;
 }
 
-/*
- * jsonb_path_query_first_tz(data, path, '{}', silent => true): the one without
- * time zones throws where it would need them.
- */
-static Datum
-query_path(EvsFilter *filter, Jsonb *data, bool *isnull)
-{
-	LOCAL_FCINFO(fcinfo, 4);
-	Datum		result;
-
-	InitFunctionCallInfoData(*fcinfo, NULL, 4, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = JsonbPGetDatum(data);
-	fcinfo->args[0].isnull = false;
-	fcinfo->args[1].value = filter->jsonpath;
-	fcinfo->args[1].isnull = false;
-	fcinfo->args[2].value = JsonbPGetDatum(filter->no_vars);
-	fcinfo->args[2].isnull = false;
-	fcinfo->args[3].value = BoolGetDatum(true);
-	fcinfo->args[3].isnull = false;
-	result = jsonb_path_query_first_tz(fcinfo);
-	*isnull = fcinfo->isnull;
-	return result;
-}
-
-/*
- * What a path finds, seen as a boolean.  There are errors that "silent" does
- * not silence, as that of a template of datetime(); a reader could not get past
- * an event with one.  Nothing is held during the call, since the data has been
- * fetched: what is caught leaves nothing to clean up.
- */
+/* What a path finds, seen as a boolean. */
 static bool
-path_matches(EvsFilter *filter, Datum value)
+path_matches(EvsFilter *filter, Datum data)
 {
-	MemoryContext context = CurrentMemoryContext;
-	Jsonb	   *data = DatumGetJsonbP(value);
-	volatile Datum result = (Datum) 0;
-	bool		isnull = true;
+	Jsonb	   *found = evs_path_first(filter->jsonpath, data);
 	JsonbValue	item;
 
-	PG_TRY();
-	{
-		result = query_path(filter, data, &isnull);
-	}
-	PG_CATCH();
-	{
-		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION))
-			PG_RE_THROW();
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-		isnull = true;
-	}
-	PG_END_TRY();
-
-	if (isnull)
+	if (found == NULL)
 		return false;
-	if (!JsonbExtractScalar(&DatumGetJsonbP(result)->root, &item))
+	if (!JsonbExtractScalar(&found->root, &item))
 		return true;			/* an object or an array */
 	return item.type != jbvNull && !(item.type == jbvBool && !item.val.boolean);
 }

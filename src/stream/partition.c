@@ -31,8 +31,8 @@
 #include "base/guc.h"
 #include "catalog/catalog.h"
 #include "exec/spi.h"
+#include "stream/in_flight.h"
 #include "stream/partition.h"
-#include "stream/position.h"
 #include "stream/seal.h"
 
 /* The next leaf is asked for at each sixteenth of the second half. */

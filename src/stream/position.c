@@ -15,9 +15,7 @@
  * sequence, so above the value read.  Or it had released the lock already;
  * locks are released after the transaction has become visible.
  *
- * A lock belongs to the resource owner of the append, so a savepoint that is
- * rolled back gives back exactly its share; it survives PREPARE TRANSACTION
- * and a restart, because the lock manager does.
+ * in_flight.c has more about the locks, and a quicker way to the lowest floor.
  *
  * A position must never be handed out twice or out of order.  CACHE above 1
  * would do that silently, so would setval() or RESTART to a lower value: both
@@ -39,7 +37,6 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -47,10 +44,13 @@
 #include "utils/timestamp.h"
 
 #include "base/debug_point.h"
+#include "base/shmem.h"
 #include "catalog/catalog.h"
 #include "catalog/scan.h"
+#include "stream/in_flight.h"
 #include "stream/leaf.h"
 #include "stream/position.h"
+#include "stream/safe_point.h"
 #include "compat.h"
 
 /*
@@ -71,9 +71,8 @@
 /* Readings that evs_position_visible() can fall back to. */
 #define NREADINGS 4
 
-/* The floor of this backend's current transaction. */
+/* The floor that this backend took last, and of which sequence. */
 static int64 my_floor = 0;
-static LocalTransactionId my_floor_lxid = InvalidLocalTransactionId;
 static Oid	my_floor_seq = InvalidOid;
 
 /* When the sequence was last compared with the log, and what it said. */
@@ -101,14 +100,6 @@ typedef struct Reading
 
 static Reading readings[NREADINGS];
 static int	newest_reading = 0;
-
-static void
-floor_tag(LOCKTAG *tag, int64 floor)
-{
-	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId,
-						 (uint32) ((uint64) floor >> 32), (uint32) floor,
-						 EVS_LOCK_IN_FLIGHT);
-}
 
 /* Read the sequence as sequence.c does, without its ACL check on the caller. */
 static int64
@@ -257,26 +248,16 @@ read_floor_checked(Relation log, TimestampTz now)
 static int64
 register_in_flight(Relation log, TimestampTz now)
 {
-	LOCKTAG		tag;
+	Oid			seqid = evs_catalog()->position_seq;
 
-	if (my_floor_lxid == evs_my_lxid() && my_floor_seq == evs_catalog()->position_seq)
-	{
-		/* Still held?  A savepoint's rollback may have given it back. */
-		floor_tag(&tag, my_floor);
-		if (evs_lock_held_by_me(&tag, ShareLock))
-		{
-			(void) LockAcquire(&tag, ShareLock, false, false);
-			return my_floor;
-		}
-	}
+	if (my_floor_seq == seqid && evs_in_flight_again(my_floor))
+		return my_floor;
 
-	/* Sequence first, lock second; the floor may only be too low. */
-	my_floor_lxid = InvalidLocalTransactionId;
+	/* Sequence first, registry second; the floor may only be too low. */
+	my_floor_seq = InvalidOid;
 	my_floor = read_floor_checked(log, now);
-	floor_tag(&tag, my_floor);
-	(void) LockAcquire(&tag, ShareLock, false, false);
-	my_floor_seq = evs_catalog()->position_seq;
-	my_floor_lxid = evs_my_lxid();
+	evs_in_flight_enter(my_floor);
+	my_floor_seq = seqid;
 	return my_floor;
 }
 
@@ -297,32 +278,6 @@ evs_position_draw(Relation log, TimestampTz now, int n, int64 *positions)
 		previous = positions[i];
 	}
 	checked_last = previous;
-}
-
-/* The lowest floor that any transaction of this database holds. */
-static bool
-lowest_floor(int64 *floor)
-{
-	LockData   *locks = GetLockStatusData();
-	bool		found = false;
-
-	for (int i = 0; i < locks->nelements; i++)
-	{
-		LockInstanceData *lock = &locks->locks[i];
-		int64		held;
-
-		if (lock->holdMask == 0 ||
-			lock->locktag.locktag_type != LOCKTAG_ADVISORY ||
-			lock->locktag.locktag_field4 != EVS_LOCK_IN_FLIGHT ||
-			lock->locktag.locktag_field1 != MyDatabaseId)
-			continue;
-		held = (int64) (((uint64) lock->locktag.locktag_field2 << 32) |
-						lock->locktag.locktag_field3);
-		if (!found || held < *floor)
-			*floor = held;
-		found = true;
-	}
-	return found;
 }
 
 /* Wait until the next scan is due: a millisecond, unless there are many locks. */
@@ -353,22 +308,15 @@ wait_for_scan_turn(void)
 }
 
 static void
-scan_lock_table(void)
+scan_lock_table(Relation seq)
 {
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
-												  "evstore lock scan",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(scratch);
 	TimestampTz began = GetCurrentTimestamp();
-	int64		last = evs_position_last();
+	int64		last = read_sequence(seq);
 	int64		floor = 0;
 
-	/* the order of these two is the proof's: sequence, then locks */
-	if (!lowest_floor(&floor) || floor > last)
+	/* the order of these two is the proof's: sequence, then registry */
+	if (!evs_in_flight_lowest_sure(&floor) || floor > last)
 		floor = last;
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(scratch);
-
 	scanned_last = last;
 	scanned_safe = Max(scanned_safe, floor);
 	scanned_at = GetCurrentTimestamp();
@@ -376,31 +324,21 @@ scan_lock_table(void)
 						SCAN_INTERVAL_MAX);
 }
 
-/*
- * On a standby there is no registry, and the sequence is ahead of the truth.
- * The primary records its safe position in a row, after the appends it
- * speaks of; who sees the row sees them.
- */
-static int64
-recorded_safe_position(Snapshot snapshot)
+/* The quick way to the same; false if it does not know. */
+static bool
+look_at_registry(Relation seq)
 {
-	Relation	rel = evs_open(evs_catalog()->safe_point, AccessShareLock);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	int64		position = -1;
-	bool		isnull;
+	int64		last = read_sequence(seq);
+	int64		floor = 0;
+	bool		known;
 
-	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		position = DatumGetInt64(slot_getattr(slot, 1, &isnull));
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	table_close(rel, AccessShareLock);
-	if (position < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the primary has not recorded a safe position yet"),
-				 errhint("Run evstore.record_safe_position() on the primary at intervals.")));
-	return position;
+	if (!evs_in_flight_lowest_quick(&floor, &known) || floor > last)
+		floor = last;
+	if (!known)
+		return false;
+	scanned_last = last;
+	scanned_safe = Max(scanned_safe, floor);
+	return true;
 }
 
 /* A store that was dropped and made again has another sequence. */
@@ -414,29 +352,58 @@ forget_other_store(Oid seqid)
 	scanned_last = scanned_safe = 0;
 }
 
+/*
+ * What any process has found to be safe stays so: nobody goes back behind it.
+ * The lock on the sequence keeps the store from being replaced by another
+ * meanwhile, whose positions begin anew.
+ */
+static void
+publish(Oid seqid)
+{
+	EvsSharedDatabase *database = evs_shmem_database();
+	uint64		published;
+
+	if (database == NULL)
+		return;
+	if (pg_atomic_read_u32(&database->store) != seqid)
+	{
+		pg_atomic_write_u64(&database->safe, 0);
+		pg_memory_barrier();
+		pg_atomic_write_u32(&database->store, seqid);
+	}
+	published = pg_atomic_read_u64(&database->safe);
+	while ((int64) published < scanned_safe &&
+		   !pg_atomic_compare_exchange_u64(&database->safe, &published, (uint64) scanned_safe))
+		;
+	scanned_safe = Max(scanned_safe, (int64) published);
+}
+
 int64
 evs_position_safe(void)
 {
 	Oid			seqid = evs_catalog()->position_seq;
+	Relation	seq;
 
 	if (RecoveryInProgress())
 	{
 		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-		int64		position = recorded_safe_position(snapshot);
+		int64		position = evs_safe_point_read(snapshot);
 
 		UnregisterSnapshot(snapshot);
 		return position;
 	}
 
 	forget_other_store(seqid);
-
-	/* Nothing was in flight then, and nothing has been drawn since. */
-	if (scanned_safe == scanned_last && scanned_at != 0 &&
-		evs_position_last() == scanned_last)
-		return scanned_safe;
-
-	wait_for_scan_turn();
-	scan_lock_table();
+	seq = evs_open(seqid, AccessShareLock);
+	/* in the second case nothing was in flight, and nothing has been drawn since */
+	if (!look_at_registry(seq) &&
+		!(scanned_safe == scanned_last && scanned_at != 0 && read_sequence(seq) == scanned_last))
+	{
+		wait_for_scan_turn();
+		scan_lock_table(seq);
+	}
+	publish(seqid);
+	relation_close(seq, AccessShareLock);
 	return scanned_safe;
 }
 
@@ -444,10 +411,14 @@ int64
 evs_position_settled(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	Oid			seqid = evs_catalog()->position_seq;
+	Relation	seq = evs_open(seqid, AccessShareLock);
 
-	forget_other_store(evs_catalog()->position_seq);
-	if (now - scanned_at > SETTLED_INTERVAL || now < scanned_at)
-		scan_lock_table();
+	forget_other_store(seqid);
+	if (!look_at_registry(seq) &&
+		(now - scanned_at > SETTLED_INTERVAL || now < scanned_at))
+		scan_lock_table(seq);
+	relation_close(seq, AccessShareLock);
 	return scanned_safe;
 }
 
@@ -572,7 +543,7 @@ evs_position_visible(void)
 	int64		safe;
 
 	if (RecoveryInProgress())
-		return recorded_safe_position(snapshot);
+		return evs_safe_point_read(snapshot);
 
 	EVS_DEBUG_POINT("visible_position");
 	safe = evs_position_safe();

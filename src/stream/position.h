@@ -8,10 +8,6 @@
 #include "datatype/timestamp.h"
 #include "utils/relcache.h"
 
-/* Number that tells evstore's advisory locks from others' (pg_locks.objsubid). */
-#define EVS_LOCK_IN_FLIGHT	17750
-#define EVS_LOCK_PARTITION	17751
-
 /*
  * Register the current transaction as one that appends, and draw n positions,
  * increasing, all above every position that was drawn before the call.  now is
@@ -28,6 +24,13 @@ extern int64 evs_position_last(void);
  * decreases within a backend.
  */
 extern int64 evs_position_safe(void);
+
+/*
+ * Write the safe position down for standbys, which have no registry of their
+ * own.  The row is written after the position was read, so whoever sees the row
+ * sees the appends that it speaks of.  Returns the position.
+ */
+extern int64 evs_position_record(void);
 
 /*
  * A safe position that may be a second old: for who wants to know which leaves

@@ -73,20 +73,6 @@ is_full(const ReadState *state)
 	return state->remaining == 0;
 }
 
-/* Large values are fetched when the row is used: their table must stay. */
-static bool
-has_external(const Datum *values, const bool *nulls)
-{
-	static const int columns[] = {
-		EVS_EVENT_DATA, EVS_EVENT_METADATA, EVS_EVENT_SOURCE, EVS_EVENT_TAGS,
-	};
-
-	for (int i = 0; i < (int) lengthof(columns); i++)
-		if (!nulls[columns[i]] && VARATT_IS_EXTERNAL(DatumGetPointer(values[columns[i]])))
-			return true;
-	return false;
-}
-
 /* Give out a row; true if it refers to values outside of it. */
 static bool
 emit(ReturnSetInfo *result, EvsLeaf *leaf, TupleTableSlot *slot, text *name)
@@ -96,7 +82,7 @@ emit(ReturnSetInfo *result, EvsLeaf *leaf, TupleTableSlot *slot, text *name)
 
 	evs_event_from_row(leaf, slot, PointerGetDatum(name), values, nulls);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	return has_external(values, nulls);
+	return evs_event_has_external(values, nulls);
 }
 
 /* ---- a stream ---- */

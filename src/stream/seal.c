@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -30,6 +31,7 @@
 #include "base/errors.h"
 #include "catalog/catalog.h"
 #include "exec/heap_writer.h"
+#include "stream/leaf.h"
 #include "stream/seal.h"
 #include "compat.h"
 
@@ -115,6 +117,40 @@ evs_instance_init(void)
 {
 	insert_instance();
 	CommandCounterIncrement();
+}
+
+/* A store without partitions is not a copy of anything. */
+static bool
+has_leaves(void)
+{
+	Relation	log = evs_open(evs_catalog()->event_log, AccessShareLock);
+	int64		end = evs_leaf_end(log);
+
+	relation_close(log, AccessShareLock);
+	return end > 1;
+}
+
+bool
+evs_instance_is_ours(void)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Relation	rel = evs_open(evs_catalog()->instance, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	bool		ours = false;
+
+	while (!ours && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+
+		ours = (uint64) DatumGetInt64(slot_getattr(slot, 1, &isnull)) == GetSystemIdentifier() &&
+			DatumGetObjectId(slot_getattr(slot, 2, &isnull)) == MyDatabaseId;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	relation_close(rel, AccessShareLock);
+	UnregisterSnapshot(snapshot);
+	return ours || !has_leaves();
 }
 
 void

@@ -17,6 +17,9 @@ extern bool evs_is_sealed(void);
  */
 extern void evs_instance_init(void);
 
+/* May this database act?  Not if it is a restored copy or a clone. */
+extern bool evs_instance_is_ours(void);
+
 /* Make this database of this cluster the one that acts. */
 extern void evs_instance_adopt(void);
 

@@ -1,0 +1,477 @@
+-- Failed events: called from src/subscription/failed.c as the owner, with the
+-- slot locked.  A slot's rows are those whose key_hash falls to it.
+
+/*
+ * retry_policy(policy) → jsonb: a retry policy with all its members.
+ *
+ * policy is the name of a preset as a JSON string, or an object with the
+ * members preset, max_attempts (deliveries, the first included), initial, max,
+ * max_age (seconds, or an interval as text; max_age null: no limit), factor, and
+ * jitter (0: none, 1: anything between 0 and the full delay).  Errors: VS010.
+ */
+CREATE OR REPLACE FUNCTION evstore.retry_policy(policy jsonb DEFAULT '{}') RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	presets CONSTANT jsonb := '{
+		"default":     {"max_attempts": 10},
+		"eventbridge": {"max_attempts": 3, "max_age": 3600},
+		"eventgrid":   {"max_attempts": 30, "max_age": 86400, "initial": 10, "max": 43200},
+		"servicebus":  {"max_attempts": 10, "initial": 0, "jitter": 0},
+		"pubsub":      {"max_attempts": 5, "initial": 10, "max": 600},
+		"kinesis":     {"max_attempts": 3},
+		"sqs":         {"max_attempts": 3, "initial": 300, "factor": 1, "jitter": 0},
+		"kafka":       {"max_attempts": 4, "initial": 0.1, "max": 1},
+		"poll":        {"max_attempts": 10},
+		"none":        {"max_attempts": 1}}';
+	given jsonb := COALESCE(policy, '{}');
+	preset text;
+	result jsonb := '{"max_attempts": 10, "initial": 1, "factor": 2, "max": 300, "jitter": 1, "max_age": null}';
+	item record;
+BEGIN
+	IF jsonb_typeof(given) = 'string' THEN
+		given := jsonb_build_object('preset', given);
+	ELSIF jsonb_typeof(given) <> 'object' THEN
+		PERFORM evstore._invalid('$.retry', 'must be an object or the name of a preset');
+	END IF;
+	preset := COALESCE(given ->> 'preset', 'default');
+	IF NOT presets ? preset THEN
+		PERFORM evstore._invalid('$.retry.preset', format('must be one of %s', (SELECT string_agg(k, ', ' ORDER BY k)
+			FROM jsonb_object_keys(presets) k)));
+	END IF;
+	result := result || (presets -> preset);
+	FOR item IN SELECT key, value FROM jsonb_each(given - 'preset') LOOP
+		CASE item.key
+		WHEN 'initial', 'max', 'max_age' THEN
+			IF item.key <> 'max_age' OR jsonb_typeof(item.value) <> 'null' THEN
+				result := result || jsonb_build_object(item.key, evstore._seconds('$.retry.' || item.key, item.value));
+			ELSE
+				result := result || '{"max_age": null}';
+			END IF;
+		WHEN 'max_attempts' THEN
+			IF jsonb_typeof(item.value) <> 'number' OR item.value::numeric NOT BETWEEN 1 AND 1000000
+					OR item.value::numeric % 1 <> 0 THEN
+				PERFORM evstore._invalid('$.retry.max_attempts', 'must be a whole number between 1 and 1000000');
+			END IF;
+			result := result || jsonb_build_object(item.key, item.value);
+		WHEN 'factor' THEN
+			IF jsonb_typeof(item.value) <> 'number' OR item.value::numeric NOT BETWEEN 1 AND 1000 THEN
+				PERFORM evstore._invalid('$.retry.factor', 'must be a number between 1 and 1000');
+			END IF;
+			result := result || jsonb_build_object(item.key, item.value);
+		WHEN 'jitter' THEN
+			IF jsonb_typeof(item.value) <> 'number' OR item.value::numeric NOT BETWEEN 0 AND 1 THEN
+				PERFORM evstore._invalid('$.retry.jitter', 'must be a number between 0 and 1');
+			END IF;
+			result := result || jsonb_build_object(item.key, item.value);
+		ELSE
+			PERFORM evstore._invalid('$.retry.' || item.key, 'is not known');
+		END CASE;
+	END LOOP;
+	RETURN result;
+END
+$$;
+COMMENT ON FUNCTION evstore.retry_policy(jsonb) IS 'a retry policy with all its members, from a preset or some of them';
+
+/*
+ * retry_delay(policy, attempt, random) → interval: how long to wait after so
+ * many failed attempts.
+ *
+ * min(max, initial * factor^(attempt - 1)), less up to jitter of it: "full
+ * jitter" with jitter 1.  random is in [0, 1); by default the session's, so
+ * setseed() makes delays repeatable.
+ */
+CREATE OR REPLACE FUNCTION evstore.retry_delay(policy jsonb, attempt integer,
+	random double precision DEFAULT random()) RETURNS interval
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	initial double precision := policy ->> 'initial';
+	factor double precision := policy ->> 'factor';
+	longest double precision := policy ->> 'max';
+	jitter double precision := policy ->> 'jitter';
+	delay double precision;
+BEGIN
+	IF initial = 0 THEN
+		delay := 0;
+	ELSIF (GREATEST(attempt, 1) - 1) * ln(factor) >= ln(GREATEST(longest, initial) / initial) THEN
+		delay := longest;
+	ELSE
+		delay := LEAST(longest, initial * exp((GREATEST(attempt, 1) - 1) * ln(factor)));
+	END IF;
+	RETURN make_interval(secs => delay * (1 - jitter * random));
+END
+$$;
+COMMENT ON FUNCTION evstore.retry_delay(jsonb, integer, double precision) IS 'how long to wait after so many failed attempts';
+
+-- Errors of definitions: VS010 with the JSON path.
+CREATE OR REPLACE FUNCTION evstore._invalid(path text, what text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RAISE EXCEPTION USING ERRCODE = 'VS010',
+		MESSAGE = format('invalid definition: %s %s', path, what),
+		DETAIL = jsonb_build_object('path', path)::text;
+END
+$$;
+COMMENT ON FUNCTION evstore._invalid(text, text) IS 'raises VS010';
+
+-- Seconds from a JSON number, or an interval as text.
+CREATE OR REPLACE FUNCTION evstore._seconds(path text, value jsonb) RETURNS numeric
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	seconds numeric;
+BEGIN
+	BEGIN
+		seconds := CASE jsonb_typeof(value)
+			WHEN 'number' THEN value::numeric
+			WHEN 'string' THEN extract(epoch FROM (value #>> '{}')::interval)
+		END;
+	EXCEPTION WHEN data_exception THEN
+		seconds := NULL;
+	END;
+	IF seconds IS NULL OR seconds < 0 OR seconds > 31536000 THEN
+		PERFORM evstore._invalid(path, 'must be a number of seconds, or an interval as text, between 0 and a year');
+	END IF;
+	RETURN seconds;
+END
+$$;
+COMMENT ON FUNCTION evstore._seconds(text, jsonb) IS 'a duration in a definition';
+
+-- Which keys must wait, and which events beyond the cursor have rows.
+CREATE OR REPLACE FUNCTION evstore._failed_load(sub bigint, slot integer, after bigint,
+	OUT key_hashes bigint[], OUT positions bigint[], OUT next_retry timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s evstore.subscription;
+BEGIN
+	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
+	IF s.on_failure <> 'skip' THEN
+		SELECT array_agg(DISTINCT f.key_hash ORDER BY f.key_hash) INTO key_hashes
+		FROM evstore.failed_event f
+		WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot AND f.state <> 'done';
+	END IF;
+	SELECT array_agg(f."position" ORDER BY f."position") INTO positions
+	FROM evstore.failed_event f
+	WHERE f.subscription_id = sub AND f."position" > after AND f.key_hash % s.slots = slot;
+	SELECT min(f.retry_at) INTO next_retry
+	FROM evstore.failed_event f
+	WHERE f.subscription_id = sub AND f.state = 'retry' AND f."position" <= after
+		AND f.key_hash % s.slots = slot;
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_load(bigint, integer, bigint) IS 'what failed events mean for new ones of a slot';
+
+-- What the slot's failed events mean for its state.
+CREATE OR REPLACE FUNCTION evstore._failed_summary(sub bigint, slot integer, after bigint,
+	OUT pending boolean, OUT lowest bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s evstore.subscription;
+BEGIN
+	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
+	pending := EXISTS (SELECT FROM evstore.failed_event f
+		WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot
+			AND (s.on_failure <> 'skip' OR f.state IN ('retry', 'waiting') OR f."position" > after));
+	SELECT min(f."position") INTO lowest
+	FROM evstore.failed_event f
+	WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot AND f."position" <= after
+		AND f.state IN ('retry', 'waiting') AND NOT f.replayed;
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_summary(bigint, integer, bigint) IS 'is anything of the slot pending, and from where';
+
+-- Park a row, and what is behind it as the policy says.
+CREATE OR REPLACE FUNCTION evstore._failed_park(sub bigint, at_position bigint, reason text, error text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	policy text := (SELECT x.on_failure FROM evstore.subscription x WHERE x.id = sub);
+	hash bigint;
+BEGIN
+	UPDATE evstore.failed_event f
+	SET state = 'parked', retry_at = NULL, delivered_epoch = NULL, behind = NULL,
+		reason = _failed_park.reason, error = COALESCE(_failed_park.error, f.error),
+		last_failed_at = evstore._now()
+	WHERE f.subscription_id = sub AND f."position" = at_position
+	RETURNING f.key_hash INTO hash;
+	IF policy = 'park_key' THEN
+		UPDATE evstore.failed_event f
+		SET state = 'parked', retry_at = NULL, delivered_epoch = NULL,
+			reason = 'behind', behind = at_position
+		WHERE f.subscription_id = sub AND f.key_hash = hash AND f."position" > at_position
+			AND f.state IN ('retry', 'waiting');
+	ELSIF policy = 'block_key' THEN
+		UPDATE evstore.failed_event f
+		SET state = 'waiting', retry_at = NULL, delivered_epoch = NULL
+		WHERE f.subscription_id = sub AND f.key_hash = hash AND f."position" > at_position
+			AND f.state = 'retry';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_park(bigint, bigint, text, text) IS 'parks an event, and what is behind it as the policy says';
+
+-- Something of these keys is done: what waited for it is due.
+CREATE OR REPLACE FUNCTION evstore._failed_promote(sub bigint, key_hashes bigint[]) RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	UPDATE evstore.failed_event f
+	SET state = 'retry', retry_at = evstore._now(), delivered_epoch = NULL
+	FROM evstore.subscription s
+	WHERE s.id = sub AND f.subscription_id = sub AND f.key_hash = ANY (key_hashes)
+		AND f.state = 'waiting'
+		AND NOT EXISTS (SELECT FROM evstore.failed_event g
+			WHERE g.subscription_id = sub AND g.key_hash = f.key_hash
+				AND g."position" < f."position"
+				AND (g.state = 'retry' OR (g.state = 'parked' AND s.on_failure = 'block_key')));
+END;
+COMMENT ON FUNCTION evstore._failed_promote(bigint, bigint[]) IS 'makes due what waited for an event that is done';
+
+-- A row is done with.
+CREATE OR REPLACE FUNCTION evstore._failed_resolve(sub bigint, at_position bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	hash bigint;
+BEGIN
+	DELETE FROM evstore.failed_event f
+	WHERE f.subscription_id = sub AND f."position" = at_position
+	RETURNING f.key_hash INTO hash;
+	PERFORM evstore._failed_promote(sub, ARRAY[hash]);
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_resolve(bigint, bigint) IS 'removes a failed event, and makes due what waited for it';
+
+-- Deliver what is due with a claim.
+CREATE OR REPLACE FUNCTION evstore._failed_take(sub bigint, slot integer, after bigint, epoch bigint,
+	max_count bigint)
+RETURNS TABLE (at_position bigint, attempts integer, data jsonb)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s evstore.subscription;
+	r record;
+	n integer;
+BEGIN
+	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
+	FOR r IN
+		SELECT f."position", f.attempts, f.delivered_epoch, f.data
+		FROM evstore.failed_event f
+		WHERE f.subscription_id = sub AND f.state = 'retry' AND f.retry_at <= evstore._now()
+			AND f."position" <= after AND f.key_hash % s.slots = slot
+		ORDER BY f."position"
+		LIMIT max_count
+	LOOP
+		n := r.attempts;
+		-- whoever had it went without a word
+		IF r.delivered_epoch <> epoch THEN
+			n := n + 1;
+			IF n >= (s.retry ->> 'max_attempts')::integer THEN
+				PERFORM evstore._failed_park(sub, r."position", 'poison',
+					format('its consumer ended %s times while it had the event', n));
+				CONTINUE;
+			END IF;
+		END IF;
+		UPDATE evstore.failed_event f SET delivered_epoch = epoch, attempts = n
+		WHERE f.subscription_id = sub AND f."position" = r."position" AND f.state = 'retry';
+		IF FOUND THEN
+			at_position := r."position";
+			attempts := n;
+			data := r.data;
+			RETURN NEXT;
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_take(bigint, integer, bigint, bigint, bigint) IS 'delivers what is due with a claim';
+
+/*
+ * The cursor goes from after to up_to.  What was delivered with the claim is
+ * done; so are the events it passes, but for those whose key has an earlier one
+ * that is not.  With positions, only those are done, and the others are due.
+ */
+CREATE OR REPLACE FUNCTION evstore._failed_pass(sub bigint, slot integer, after bigint, up_to bigint,
+	epoch bigint, positions bigint[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s evstore.subscription;
+	done bigint[];
+BEGIN
+	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
+	WITH d AS (
+		DELETE FROM evstore.failed_event f
+		WHERE f.subscription_id = sub AND f."position" <= up_to AND f.key_hash % s.slots = slot
+			AND f.state = 'retry' AND f.delivered_epoch = epoch
+			AND (positions IS NULL OR f."position" = ANY (positions))
+		RETURNING f.key_hash)
+	SELECT array_agg(DISTINCT d.key_hash) INTO done FROM d;
+
+	IF up_to > after AND (s.on_failure <> 'skip' OR positions IS NOT NULL) THEN
+		INSERT INTO evstore.failed_event (subscription_id, "position", key_hash, key, state, attempts,
+			retry_at, reason, behind, first_failed_at, last_failed_at)
+		SELECT sub, e.at_position, e.key_hash, e.key,
+			CASE WHEN b.state IS NULL THEN 'retry'
+				WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN 'parked'
+				ELSE 'waiting' END,
+			0,
+			CASE WHEN b.state IS NULL THEN evstore._now() END,
+			CASE WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN 'behind' END,
+			CASE WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN b."position" END,
+			evstore._now(), evstore._now()
+		FROM evstore._slot_events(s.name, slot, after, up_to) e
+			LEFT JOIN LATERAL (
+				SELECT f.state, f."position"
+				FROM evstore.failed_event f
+				WHERE f.subscription_id = sub AND f.key_hash = e.key_hash
+					AND f."position" < e.at_position AND f.state <> 'done'
+					AND s.on_failure <> 'skip'
+				ORDER BY f.state = 'parked', f."position" LIMIT 1) b ON true
+		WHERE NOT EXISTS (SELECT FROM evstore.failed_event f
+				WHERE f.subscription_id = sub AND f."position" = e.at_position)
+			AND CASE WHEN positions IS NULL THEN b.state IS NOT NULL
+				ELSE e.at_position <> ALL (positions) END;
+	END IF;
+	DELETE FROM evstore.failed_event f
+	WHERE f.subscription_id = sub AND f.state = 'done' AND f."position" <= up_to
+		AND f.key_hash % s.slots = slot;
+	IF done IS NOT NULL THEN
+		PERFORM evstore._failed_promote(sub, done);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_pass(bigint, integer, bigint, bigint, bigint, bigint[]) IS 'the cursor of a slot goes on';
+
+-- One event failed.
+CREATE OR REPLACE FUNCTION evstore._failed_nack(sub bigint, slot integer, after bigint, at_position bigint,
+	error text, action text, delay interval)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s evstore.subscription;
+	r evstore.failed_event;
+	e record;
+	moment timestamptz := evstore._now();
+	n integer;
+BEGIN
+	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
+	SELECT * INTO r FROM evstore.failed_event f
+	WHERE f.subscription_id = sub AND f."position" = at_position AND f.key_hash % s.slots = slot;
+	IF NOT FOUND THEN
+		SELECT x.key_hash, x.key INTO e
+		FROM evstore._slot_events(s.name, slot, at_position - 1, at_position) x;
+		IF NOT FOUND OR at_position <= after THEN
+			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+				MESSAGE = format('position %s is not an event that slot %s of subscription "%s" has to do',
+					at_position, slot, s.name);
+		END IF;
+		INSERT INTO evstore.failed_event (subscription_id, "position", key_hash, key, state, attempts,
+			first_failed_at, last_failed_at)
+		VALUES (sub, at_position, e.key_hash, e.key, 'waiting', 0, moment, moment)
+		RETURNING * INTO r;
+	ELSIF r.state IN ('parked', 'done') THEN
+		RETURN;
+	END IF;
+
+	n := r.attempts + 1;
+	UPDATE evstore.failed_event f
+	SET attempts = n, error = _failed_nack.error, last_failed_at = moment, delivered_epoch = NULL,
+		state = 'retry', retry_at = moment + COALESCE(delay, evstore.retry_delay(s.retry, n))
+	WHERE f.subscription_id = sub AND f."position" = at_position;
+
+	IF action = 'skip' THEN
+		IF at_position <= after THEN
+			PERFORM evstore._failed_resolve(sub, at_position);
+		ELSE
+			UPDATE evstore.failed_event f SET state = 'done', retry_at = NULL
+			WHERE f.subscription_id = sub AND f."position" = at_position;
+		END IF;
+	ELSIF action = 'park' THEN
+		PERFORM evstore._failed_park(sub, at_position, 'manual', error);
+	ELSIF n >= (s.retry ->> 'max_attempts')::integer THEN
+		PERFORM evstore._failed_park(sub, at_position, 'max_attempts', error);
+	ELSIF moment - r.first_failed_at >= make_interval(secs => (s.retry ->> 'max_age')::double precision) THEN
+		PERFORM evstore._failed_park(sub, at_position, 'expired', error);
+	ELSIF s.on_failure <> 'skip' THEN
+		UPDATE evstore.failed_event f
+		SET state = 'waiting', retry_at = NULL, delivered_epoch = NULL
+		WHERE f.subscription_id = sub AND f.key_hash = r.key_hash AND f."position" > at_position
+			AND f.state = 'retry';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_nack(bigint, integer, bigint, bigint, text, text, interval) IS 'an event failed';
+
+-- All that was delivered with a claim failed.
+CREATE OR REPLACE FUNCTION evstore._failed_nack_delivered(sub bigint, slot integer, after bigint, epoch bigint,
+	error text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	r record;
+BEGIN
+	FOR r IN
+		SELECT f."position"
+		FROM evstore.failed_event f JOIN evstore.subscription s ON s.id = f.subscription_id
+		WHERE f.subscription_id = sub AND f.state = 'retry' AND f.delivered_epoch = epoch
+			AND f.key_hash % s.slots = slot
+		ORDER BY f."position"
+	LOOP
+		PERFORM evstore._failed_nack(sub, slot, after, r."position", error, 'retry', NULL);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_nack_delivered(bigint, integer, bigint, bigint, text) IS 'all that was delivered with a claim failed';
+
+-- The first event after the cursor ended its consumer too often.
+CREATE OR REPLACE FUNCTION evstore._failed_park_head(sub bigint, slot integer, after bigint, head bigint,
+	attempts integer)
+RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	INSERT INTO evstore.failed_event (subscription_id, "position", key_hash, key, state, attempts,
+		reason, error, first_failed_at, last_failed_at)
+	SELECT sub, e.at_position, e.key_hash, e.key, 'parked', _failed_park_head.attempts, 'poison',
+		format('its consumer ended %s times while it had the event', _failed_park_head.attempts),
+		evstore._now(), evstore._now()
+	FROM evstore.subscription s
+		CROSS JOIN LATERAL evstore._slot_events(s.name, slot, head - 1, head) e
+	WHERE s.id = sub AND head > after
+	ON CONFLICT DO NOTHING;
+END;
+COMMENT ON FUNCTION evstore._failed_park_head(bigint, integer, bigint, bigint, integer) IS 'parks an event that ends its consumers';
+
+CREATE OR REPLACE FUNCTION evstore._slots_switch(sub bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	DELETE FROM evstore.slot_state t
+	USING evstore.subscription s
+	WHERE s.id = sub AND t.subscription_id = sub AND t.slot >= s.next_slots;
+	UPDATE evstore.subscription s SET slots = s.next_slots, next_slots = NULL, drain_to = NULL
+	WHERE s.id = sub;
+END
+$$;
+COMMENT ON FUNCTION evstore._slots_switch(bigint) IS 'from now on the new number of slots counts';

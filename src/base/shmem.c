@@ -1,0 +1,246 @@
+/*
+ * shmem.c
+ *	  What evstore's processes share: who is awake, who waits, what is safe.
+ *
+ * Locking: shared->lock protects which database has which entry, and the
+ * worker slots.  Everything that the append path touches is atomic.  Entries do
+ * not move, and are freed only for databases that are gone, so a session may
+ * keep the pointer to its own.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/proclist.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+
+#include "base/shmem.h"
+#include "compat.h"
+
+/* The number changes with the layout: builds that differ do not meet. */
+#define AREA_NAME "evstore shared state 1"
+
+#define MAX_DATABASES 256
+#define MAX_DATABASES_SPARE 8
+
+static EvsShared *area = NULL;
+static bool tried = false;
+static EvsSharedDatabase *my_database = NULL;
+static shmem_request_hook_type previous_request_hook = NULL;
+static shmem_startup_hook_type previous_startup_hook = NULL;
+
+static Size
+floors_offset(int ndatabases)
+{
+	return CACHELINEALIGN(add_size(offsetof(EvsShared, databases),
+								   mul_size(ndatabases, sizeof(EvsSharedDatabase))));
+}
+
+static Size
+area_size(int ndatabases, int nfloors)
+{
+	return add_size(floors_offset(ndatabases), mul_size(nfloors, sizeof(EvsSharedFloor)));
+}
+
+EvsSharedFloor *
+evs_shmem_floors(EvsShared *shared)
+{
+	return (EvsSharedFloor *) ((char *) shared + floors_offset(shared->ndatabases));
+}
+
+static void
+init_database(EvsSharedDatabase *database)
+{
+	pg_atomic_init_u32(&database->touched, 0);
+	pg_atomic_init_u32(&database->departed, 0);
+	/* nobody knows what was prepared before the server started */
+	pg_atomic_init_u32(&database->prepared, 1);
+	pg_atomic_init_u32(&database->store, InvalidOid);
+	pg_atomic_init_u64(&database->safe, 0);
+	ConditionVariableInit(&database->state_changed);
+	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
+		ConditionVariableInit(&database->buckets[i]);
+}
+
+static void
+init_area(int ndatabases, int nfloors, bool preloaded)
+{
+	memset(area, 0, area_size(ndatabases, nfloors));
+	area->tranche = LWLockNewTrancheId();
+	LWLockInitialize(&area->lock, area->tranche);
+	area->preloaded = preloaded;
+	area->ndatabases = ndatabases;
+	area->nfloors = nfloors;
+	for (int i = 0; i < ndatabases; i++)
+		init_database(&area->databases[i]);
+	for (int i = 0; i < nfloors; i++)
+		pg_atomic_init_u64(&evs_shmem_floors(area)[i].floor, 0);
+}
+
+static void
+attach(int ndatabases, int nfloors, bool preloaded)
+{
+	bool		found;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	area = ShmemInitStruct(AREA_NAME, area_size(ndatabases, nfloors), &found);
+	if (!found)
+		init_area(ndatabases, nfloors, preloaded);
+	LWLockRelease(AddinShmemInitLock);
+	LWLockRegisterTranche(area->tranche, "evstore");
+}
+
+static void
+request_shmem(void)
+{
+	if (previous_request_hook)
+		previous_request_hook();
+	RequestAddinShmemSpace(area_size(MAX_DATABASES, MaxBackends));
+}
+
+static void
+startup_shmem(void)
+{
+	if (previous_startup_hook)
+		previous_startup_hook();
+	attach(MAX_DATABASES, MaxBackends, true);
+}
+
+void
+evs_shmem_init(void)
+{
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	previous_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+}
+
+/*
+ * Not preloaded: the server leaves some shared memory to spare.  When that is
+ * used up, evstore works without: who waits polls.
+ */
+static void
+attach_spare(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		attach(MAX_DATABASES_SPARE, 0, false);
+	}
+	PG_CATCH();
+	{
+		LWLockRelease(AddinShmemInitLock);
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		area = NULL;
+	}
+	PG_END_TRY();
+}
+
+EvsShared *
+evs_shmem(void)
+{
+	if (unlikely(area == NULL && !tried && IsUnderPostmaster))
+	{
+		tried = true;
+		attach_spare();
+	}
+	return area;
+}
+
+/* All but the generation: a process of an earlier one may still come. */
+static void
+init_slot(EvsWorkerSlot *slot)
+{
+	uint32		generation = slot->generation;
+
+	memset(slot, 0, sizeof(EvsWorkerSlot));
+	slot->generation = generation;
+}
+
+EvsSharedDatabase *
+evs_shmem_find_database(Oid oid, bool create)
+{
+	EvsSharedDatabase *free_entry = NULL;
+	EvsSharedDatabase *result = NULL;
+
+	if (evs_shmem() == NULL)
+		return NULL;
+	LWLockAcquire(&area->lock, create ? LW_EXCLUSIVE : LW_SHARED);
+	for (int i = 0; i < area->ndatabases && result == NULL; i++)
+	{
+		if (area->databases[i].oid == oid)
+			result = &area->databases[i];
+		else if (area->databases[i].oid == InvalidOid && free_entry == NULL)
+			free_entry = &area->databases[i];
+	}
+	if (result == NULL && create && free_entry != NULL)
+	{
+		result = free_entry;
+		result->oid = oid;
+		result->used = result->stop_wanted = result->start_wanted = false;
+		init_slot(&result->dispatcher);
+		pg_atomic_write_u32(&result->touched, 0);
+		pg_atomic_write_u32(&result->departed, 0);
+		pg_atomic_write_u32(&result->prepared, 1);
+		pg_atomic_write_u32(&result->store, InvalidOid);
+		pg_atomic_write_u64(&result->safe, 0);
+	}
+	LWLockRelease(&area->lock);
+	return result;
+}
+
+EvsSharedDatabase *
+evs_shmem_database(void)
+{
+	EvsSharedDatabase *database;
+
+	if (likely(my_database != NULL))
+		return my_database;
+	database = evs_shmem_find_database(MyDatabaseId, true);
+	if (database == NULL)
+		return NULL;
+	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
+	database->used = true;
+	/* the launcher may just have freed it */
+	if (database->oid == MyDatabaseId)
+		my_database = database;
+	LWLockRelease(&area->lock);
+	return my_database != NULL ? my_database : evs_shmem_database();
+}
+
+void
+evs_shmem_free_database(Oid oid, bool gone)
+{
+	EvsSharedDatabase *database = evs_shmem_find_database(oid, false);
+
+	if (database == NULL)
+		return;
+	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
+	if (database->oid == oid && database->dispatcher.pid == 0 && (gone || !database->used))
+		database->oid = InvalidOid;
+	LWLockRelease(&area->lock);
+}
+
+/* A latch that is set for nothing does no harm. */
+void
+evs_shmem_set_latch(const EvsWorkerSlot *slot)
+{
+	if (slot->pid != 0)
+		SetLatch(&ProcGlobal->allProcs[slot->procno].procLatch);
+}
+
+bool
+evs_shmem_has_waiters(ConditionVariable *cv)
+{
+	bool		result;
+
+	SpinLockAcquire(&cv->mutex);
+	result = !proclist_is_empty(&cv->wakeup);
+	SpinLockRelease(&cv->mutex);
+	return result;
+}

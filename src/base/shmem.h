@@ -1,0 +1,111 @@
+/*
+ * shmem.h
+ *	  What evstore's processes share: who is awake, who waits, what is safe.
+ *
+ * With shared_preload_libraries the area has room for everything.  Without,
+ * a small one is taken from the server's spare shared memory at first use; it
+ * has no floors (see stream/in_flight.c) and room for fewer databases.
+ */
+#ifndef EVSTORE_SHMEM_H
+#define EVSTORE_SHMEM_H
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/lwlock.h"
+
+/* Subscriptions that share a bucket are woken together. */
+#define EVS_WAIT_BUCKETS 16
+
+#define EVS_WORKER_ERROR_MAX 256
+
+typedef enum EvsWorkerState
+{
+	EVS_WORKER_NONE,			/* never asked for */
+	EVS_WORKER_STARTING,
+	EVS_WORKER_RUNNING,
+	EVS_WORKER_BACKING_OFF,		/* failed, or no process slot was free */
+	EVS_WORKER_STOPPED,			/* by stop() */
+	EVS_WORKER_NOT_ADOPTED,		/* the database is a copy */
+	EVS_WORKER_NO_EXTENSION,
+	EVS_WORKER_YIELDED			/* somebody wants the database for itself */
+} EvsWorkerState;
+
+/*
+ * A place for a background worker.  The generation tells the process that was
+ * started last from one of an earlier start that is late.
+ */
+typedef struct EvsWorkerSlot
+{
+	uint32		generation;
+	EvsWorkerState state;
+	int			pid;			/* 0 = no process */
+	int			procno;
+	int			failures;		/* in a row */
+	TimestampTz started_at;
+	TimestampTz retry_at;		/* when backing off */
+	TimestampTz failed_at;		/* the last time, 0 = never */
+	char		error[EVS_WORKER_ERROR_MAX];
+} EvsWorkerSlot;
+
+typedef struct EvsSharedDatabase
+{
+	Oid			oid;			/* InvalidOid = free; under the lock */
+	bool		used;			/* by sessions of it; under the lock */
+	bool		stop_wanted;	/* under the lock */
+	bool		start_wanted;
+	EvsWorkerSlot dispatcher;	/* under the lock */
+	pg_atomic_uint32 touched;	/* something ended since the dispatcher looked */
+	pg_atomic_uint32 departed;	/* so did a session that had claims */
+	pg_atomic_uint32 prepared;	/* != 0: a prepared transaction may hold a floor */
+	pg_atomic_uint32 store;		/* the sequence that safe belongs to */
+	pg_atomic_uint64 safe;
+	ConditionVariable state_changed;
+	ConditionVariable buckets[EVS_WAIT_BUCKETS];
+} EvsSharedDatabase;
+
+/* An append in flight, by process number.  A cache line each. */
+typedef struct EvsSharedFloor
+{
+	pg_atomic_uint64 floor;		/* plus one; 0 = none */
+	Oid			database;
+	bool		preparing;
+	char		pad[PG_CACHE_LINE_SIZE - sizeof(pg_atomic_uint64) - sizeof(Oid) - sizeof(bool)];
+} EvsSharedFloor;
+
+typedef struct EvsShared
+{
+	LWLock		lock;
+	int			tranche;
+	bool		preloaded;
+	EvsWorkerSlot launcher;		/* under the lock */
+	int			nfloors;		/* 0 without preloading */
+	int			ndatabases;
+	EvsSharedDatabase databases[FLEXIBLE_ARRAY_MEMBER];
+} EvsShared;
+
+/* In _PG_init(), when the library is being preloaded. */
+extern void evs_shmem_init(void);
+
+/* The area, or NULL if the server had no room for it. */
+extern EvsShared *evs_shmem(void);
+
+/* The floors, nfloors of them. */
+extern EvsSharedFloor *evs_shmem_floors(EvsShared *shared);
+
+/* This database's part, or NULL if there is no area, or no room in it. */
+extern EvsSharedDatabase *evs_shmem_database(void);
+
+/* That of any database; made if wanted. */
+extern EvsSharedDatabase *evs_shmem_find_database(Oid oid, bool create);
+
+/* For databases that are gone; or unless sessions use the entry. */
+extern void evs_shmem_free_database(Oid oid, bool gone);
+
+/* Set the latch of a process by its number, if it runs. */
+extern void evs_shmem_set_latch(const EvsWorkerSlot *slot);
+
+/* Is anybody in the wait queue? */
+extern bool evs_shmem_has_waiters(ConditionVariable *cv);
+
+#endif							/* EVSTORE_SHMEM_H */

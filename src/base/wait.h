@@ -1,0 +1,21 @@
+/*
+ * wait.h
+ *	  Waiting to be woken, without losing a wake-up.
+ */
+#ifndef EVSTORE_WAIT_H
+#define EVSTORE_WAIT_H
+
+#include "datatype/timestamp.h"
+
+/*
+ * Announce first, look second, sleep third: who makes something new looks for
+ * announced ones after having made it visible.
+ */
+extern void evs_wait_announce(int bucket);
+
+/* Until woken or this time, by the wall clock.  Nothing is promised. */
+extern void evs_wait_sleep(TimestampTz until);
+
+extern void evs_wait_end(void);
+
+#endif							/* EVSTORE_WAIT_H */

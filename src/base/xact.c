@@ -1,0 +1,157 @@
+/*
+ * xact.c
+ *	  What happens at the end of a transaction, or of a session.
+ *
+ * Waking is done when the transaction's locks are gone, by a resource-release
+ * callback: in the commit callback they are still held, so the safe position
+ * would not have advanced yet for who is woken.  It also runs on abort, which
+ * can free the safe position for commits that waited behind it.
+ *
+ * Callbacks are registered once a backend, and never throw: there is only
+ * shared memory and latches here.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "utils/resowner.h"
+
+#include "base/shmem.h"
+#include "base/xact.h"
+#include "compat.h"
+
+static bool registered = false;
+static bool session_watched = false;
+static EvsReleaseHook release_hook = NULL;
+static EvsReleaseHook prepare_hook = NULL;
+
+/* Of the current transaction. */
+static bool worker_requested = false;
+static uint32 kicked = 0;
+
+void
+evs_xact_wake_dispatcher(void)
+{
+	EvsSharedDatabase *database = evs_shmem_database();
+
+	if (database != NULL && pg_atomic_exchange_u32(&database->touched, 1) == 0)
+		evs_shmem_set_latch(&database->dispatcher);
+}
+
+static void
+kick_buckets(void)
+{
+	EvsSharedDatabase *database = evs_shmem_database();
+
+	if (database == NULL)
+		return;
+	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
+		if (kicked & (1 << i))
+			ConditionVariableBroadcast(&database->buckets[i]);
+}
+
+/* Only a request: the launcher looks at it. */
+static void
+request_worker(void)
+{
+	EvsSharedDatabase *database = evs_shmem_database();
+
+	if (database == NULL)
+		return;
+	database->start_wanted = true;
+	evs_shmem_set_latch(&evs_shmem()->launcher);
+}
+
+static void
+release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
+{
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS)
+		return;
+	if (release_hook != NULL)
+		release_hook();
+	if (!is_top_level)
+		return;
+	if (kicked != 0)
+	{
+		if (is_commit)
+			kick_buckets();
+		kicked = 0;
+	}
+	if (worker_requested)
+	{
+		worker_requested = false;
+		if (is_commit)
+			request_worker();
+	}
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_PREPARE && prepare_hook != NULL)
+		prepare_hook();
+}
+
+static void
+register_callbacks(void)
+{
+	if (registered)
+		return;
+	/* Everything that may throw is done now, not at the end. */
+	(void) evs_shmem_database();
+	RegisterResourceReleaseCallback(release_callback, NULL);
+	RegisterXactCallback(xact_callback, NULL);
+	registered = true;
+}
+
+void
+evs_xact_on_release(EvsReleaseHook hook)
+{
+	register_callbacks();
+	release_hook = hook;
+}
+
+void
+evs_xact_on_prepare(EvsReleaseHook hook)
+{
+	register_callbacks();
+	prepare_hook = hook;
+}
+
+void
+evs_xact_kick(int bucket)
+{
+	register_callbacks();
+	kicked |= 1 << bucket;
+}
+
+void
+evs_xact_request_worker(void)
+{
+	register_callbacks();
+	worker_requested = true;
+}
+
+/* By now the process is no longer among those that run. */
+static void
+session_ended(int code, Datum arg)
+{
+	EvsSharedDatabase *database = evs_shmem_database();
+
+	if (database == NULL)
+		return;
+	pg_atomic_write_u32(&database->departed, 1);
+	evs_xact_wake_dispatcher();
+}
+
+void
+evs_xact_watch_session(void)
+{
+	if (session_watched)
+		return;
+	register_callbacks();
+	on_proc_exit(session_ended, (Datum) 0);
+	session_watched = true;
+}

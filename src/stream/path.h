@@ -1,0 +1,25 @@
+/*
+ * path.h
+ *	  A jsonpath, applied to events' data.
+ */
+#ifndef EVSTORE_PATH_H
+#define EVSTORE_PATH_H
+
+#include "utils/jsonb.h"
+
+/*
+ * Parse a path; throws VS010 with the member of the definition that it stands
+ * in.  There are no variables.
+ */
+extern Datum evs_path_parse(char *path, const char *member);
+
+/*
+ * The first item that the path finds in the data, a jsonb; NULL if there is
+ * none, or if the path fails on this data.
+ */
+extern Jsonb *evs_path_first(Datum path, Datum data);
+
+/* The same as text: a string without quotes; NULL also for null. */
+extern text *evs_path_text(Datum path, Datum data);
+
+#endif							/* EVSTORE_PATH_H */

@@ -1,0 +1,263 @@
+/*
+ * failed.c
+ *	  Events that could not be done, and those that wait behind them.
+ *
+ * The rare part of delivery, and the only one with rows for single events.  It
+ * is written in SQL (sql/modules/58_failed.sql) and called from here; the
+ * slot's lock is held by the caller of whatever changes something.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "exec/spi.h"
+#include "subscription/failed.h"
+#include "compat.h"
+
+/* bigint[] without nulls; NULL gives none. */
+static int
+get_numbers(Datum value, bool isnull, Datum **numbers)
+{
+	int			n = 0;
+
+	if (!isnull)
+		deconstruct_array(DatumGetArrayTypeP(value), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+						  TYPALIGN_DOUBLE, numbers, NULL, &n);
+	return n;
+}
+
+void
+evs_failed_load(const EvsSlot *slot, EvsFailedKeys *keys)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT f.key_hashes, f.positions, f.next_retry FROM evstore._failed_load($1, $2, $3) f",
+		.nargs = 3, .types = {INT8OID, INT4OID, INT8OID},
+	};
+	Datum		args[3];
+	Datum	   *numbers;
+	EvsSpiRows	rows;
+
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int32GetDatum(slot->slot);
+	args[2] = Int64GetDatum(slot->cursor);
+	rows = evs_spi_call(&plan, args, NULL);
+
+	keys->nkeys = get_numbers(rows.values[0], rows.nulls[0], &numbers);
+	keys->keys = palloc(sizeof(uint32) * Max(keys->nkeys, 1));
+	for (int i = 0; i < keys->nkeys; i++)
+		keys->keys[i] = (uint32) DatumGetInt64(numbers[i]);
+	keys->npositions = get_numbers(rows.values[1], rows.nulls[1], &numbers);
+	keys->positions = palloc(sizeof(int64) * Max(keys->npositions, 1));
+	for (int i = 0; i < keys->npositions; i++)
+		keys->positions[i] = DatumGetInt64(numbers[i]);
+	keys->next_retry = rows.nulls[2] ? 0 : DatumGetTimestampTz(rows.values[2]);
+}
+
+bool
+evs_failed_has_key(const EvsFailedKeys *keys, uint32 hash)
+{
+	int			low = 0;
+	int			high = keys->nkeys;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (keys->keys[middle] == hash)
+			return true;
+		if (keys->keys[middle] < hash)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
+bool
+evs_failed_has_position(const EvsFailedKeys *keys, int64 position)
+{
+	int			low = 0;
+	int			high = keys->npositions;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (keys->positions[middle] == position)
+			return true;
+		if (keys->positions[middle] < position)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
+EvsDueEvent *
+evs_failed_take(const EvsSlot *slot, int64 max_count, int *n)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT f.at_position, f.attempts, f.data FROM evstore._failed_take($1, $2, $3, $4, $5) f",
+		.nargs = 5, .types = {INT8OID, INT4OID, INT8OID, INT8OID, INT8OID},
+	};
+	Datum		args[5];
+	EvsSpiRows	rows;
+	EvsDueEvent *result;
+
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int32GetDatum(slot->slot);
+	args[2] = Int64GetDatum(slot->cursor);
+	args[3] = Int64GetDatum(slot->epoch);
+	args[4] = Int64GetDatum(max_count);
+	rows = evs_spi_call(&plan, args, NULL);
+
+	*n = (int) rows.nrows;
+	result = palloc(sizeof(EvsDueEvent) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+	{
+		Datum	   *values = rows.values + i * rows.ncolumns;
+
+		result[i].position = DatumGetInt64(values[0]);
+		result[i].attempts = DatumGetInt32(values[1]);
+		result[i].data = rows.nulls[i * rows.ncolumns + 2] ? (Datum) 0 : values[2];
+	}
+	return result;
+}
+
+void
+evs_failed_forget(const EvsSlot *slot, int64 position)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._failed_resolve($1, $2)",
+		.nargs = 2, .types = {INT8OID, INT8OID},
+	};
+	Datum		args[2];
+
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int64GetDatum(position);
+	(void) evs_spi_call(&plan, args, NULL);
+}
+
+void
+evs_failed_park_head(const EvsSlot *slot)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._failed_park_head($1, $2, $3, $4, $5)",
+		.nargs = 5, .types = {INT8OID, INT4OID, INT8OID, INT8OID, INT4OID},
+	};
+	Datum		args[5];
+
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int32GetDatum(slot->slot);
+	args[2] = Int64GetDatum(slot->cursor);
+	args[3] = Int64GetDatum(slot->head);
+	args[4] = Int32GetDatum(slot->attempts);
+	(void) evs_spi_call(&plan, args, NULL);
+}
+
+void
+evs_failed_pass(const EvsSlot *slot, int64 up_to)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._failed_pass($1, $2, $3, $4, $5, NULL)",
+		.nargs = 5, .types = {INT8OID, INT4OID, INT8OID, INT8OID, INT8OID},
+	};
+	Datum		args[5];
+
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int32GetDatum(slot->slot);
+	args[2] = Int64GetDatum(slot->cursor);
+	args[3] = Int64GetDatum(up_to);
+	args[4] = Int64GetDatum(slot->epoch);
+	(void) evs_spi_call(&plan, args, NULL);
+}
+
+void
+evs_failed_pass_some(const EvsSlot *slot, int64 up_to, Datum positions)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._failed_pass($1, $2, $3, $4, $5, $6)",
+		.nargs = 6, .types = {INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8ARRAYOID},
+	};
+	Datum		args[6];
+
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int32GetDatum(slot->slot);
+	args[2] = Int64GetDatum(slot->cursor);
+	args[3] = Int64GetDatum(up_to);
+	args[4] = Int64GetDatum(slot->epoch);
+	args[5] = positions;
+	(void) evs_spi_call(&plan, args, NULL);
+}
+
+void
+evs_failed_nack(const EvsSlot *slot, int64 position, Datum error, bool no_error,
+				const char *action, Datum delay, bool no_delay)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._failed_nack($1, $2, $3, $4, $5, $6, $7)",
+		.nargs = 7,
+		.types = {INT8OID, INT4OID, INT8OID, INT8OID, TEXTOID, TEXTOID, INTERVALOID},
+	};
+	Datum		args[7];
+	char		nulls[7] = "       ";
+
+	memset(nulls, ' ', sizeof(nulls));
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int32GetDatum(slot->slot);
+	args[2] = Int64GetDatum(slot->cursor);
+	args[3] = Int64GetDatum(position);
+	args[4] = error;
+	args[5] = CStringGetTextDatum(action);
+	args[6] = delay;
+	if (no_error)
+		nulls[4] = 'n';
+	if (no_delay)
+		nulls[6] = 'n';
+	(void) evs_spi_call(&plan, args, nulls);
+}
+
+void
+evs_failed_nack_delivered(const EvsSlot *slot, Datum error, bool no_error)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._failed_nack_delivered($1, $2, $3, $4, $5)",
+		.nargs = 5, .types = {INT8OID, INT4OID, INT8OID, INT8OID, TEXTOID},
+	};
+	Datum		args[5];
+	char		nulls[5];
+
+	memset(nulls, ' ', sizeof(nulls));
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int32GetDatum(slot->slot);
+	args[2] = Int64GetDatum(slot->cursor);
+	args[3] = Int64GetDatum(slot->epoch);
+	args[4] = error;
+	if (no_error)
+		nulls[4] = 'n';
+	(void) evs_spi_call(&plan, args, nulls);
+}
+
+void
+evs_failed_summarize(EvsSlot *slot)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT f.pending, f.lowest FROM evstore._failed_summary($1, $2, $3) f",
+		.nargs = 3, .types = {INT8OID, INT4OID, INT8OID},
+	};
+	Datum		args[3];
+	EvsSpiRows	rows;
+	int64		done = slot->cursor;
+
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int32GetDatum(slot->slot);
+	args[2] = Int64GetDatum(slot->cursor);
+	rows = evs_spi_call(&plan, args, NULL);
+	slot->pending = DatumGetBool(rows.values[0]);
+	if (!rows.nulls[1])
+		done = Min(done, DatumGetInt64(rows.values[1]) - 1);
+	slot->checkpoint = Max(slot->checkpoint, done);
+}

@@ -1,0 +1,60 @@
+/*
+ * failed.h
+ *	  Events that could not be done, and those that wait behind them.
+ */
+#ifndef EVSTORE_FAILED_H
+#define EVSTORE_FAILED_H
+
+#include "utils/jsonb.h"
+
+#include "subscription/definition.h"
+#include "subscription/slot.h"
+
+/* An event that is due again. */
+typedef struct EvsDueEvent
+{
+	int64		position;
+	int			attempts;		/* before this one */
+	Datum		data;			/* jsonb to deliver instead, or 0 */
+} EvsDueEvent;
+
+/* What a slot's failed events mean for its new ones. */
+typedef struct EvsFailedKeys
+{
+	int			nkeys;
+	uint32	   *keys;			/* hashes of keys that must wait; sorted */
+	int			npositions;
+	int64	   *positions;		/* beyond the cursor, with rows of their own; sorted */
+	TimestampTz next_retry;		/* 0 = none */
+} EvsFailedKeys;
+
+extern void evs_failed_load(const EvsSlot *slot, EvsFailedKeys *keys);
+extern bool evs_failed_has_key(const EvsFailedKeys *keys, uint32 hash);
+extern bool evs_failed_has_position(const EvsFailedKeys *keys, int64 position);
+
+/* Deliver what is due with the slot's claim; at most so many. */
+extern EvsDueEvent *evs_failed_take(const EvsSlot *slot, int64 max_count, int *n);
+
+/* Forget one whose event is no longer there. */
+extern void evs_failed_forget(const EvsSlot *slot, int64 position);
+
+/* The first event beyond the cursor ended its consumer too often. */
+extern void evs_failed_park_head(const EvsSlot *slot);
+
+/* The cursor moves to here: all up to it are done, but for what must wait. */
+extern void evs_failed_pass(const EvsSlot *slot, int64 up_to);
+
+/* Only these are done, of those up to the last of them. */
+extern void evs_failed_pass_some(const EvsSlot *slot, int64 up_to, Datum positions);
+
+/* One failed; position 0 with action bisect counts the events up to at. */
+extern void evs_failed_nack(const EvsSlot *slot, int64 position, Datum error, bool no_error,
+							const char *action, Datum delay, bool no_delay);
+
+/* Put all that is delivered with the claim back for another attempt. */
+extern void evs_failed_nack_delivered(const EvsSlot *slot, Datum error, bool no_error);
+
+/* Set pending, and the checkpoint, from what there is now. */
+extern void evs_failed_summarize(EvsSlot *slot);
+
+#endif							/* EVSTORE_FAILED_H */

@@ -1,0 +1,139 @@
+/*
+ * watch.c
+ *	  For which subscriptions is there something new?
+ *
+ * The dispatcher's side of waiting.  Events that have become safe are looked at
+ * once for all subscriptions that somebody waits for, or that tell listeners;
+ * a subscription drops out with its first match, so where everything matches,
+ * one event is enough.  Where nobody waits, nothing is read.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/guc.h"
+#include "catalog/catalog.h"
+#include "stream/cursor.h"
+#include "subscription/definition.h"
+#include "subscription/watch.h"
+#include "compat.h"
+
+static List *subscriptions = NIL;
+static uint64 loaded_version = 0;
+static MemoryContext context = NULL;
+
+static void
+load(void)
+{
+	uint64		current;
+	MemoryContext old;
+
+	/* taking the lock is what lets invalidations in */
+	relation_close(evs_open(evs_catalog()->subscription, AccessShareLock), AccessShareLock);
+	current = evs_subscription_version();
+	if (loaded_version == current)
+		return;
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "evstore watch",
+										ALLOCSET_SMALL_SIZES);
+	subscriptions = NIL;
+	MemoryContextReset(context);
+	old = MemoryContextSwitchTo(context);
+	subscriptions = evs_subscription_list();
+	MemoryContextSwitchTo(old);
+	loaded_version = current;
+}
+
+static uint32
+armed_buckets(EvsSharedDatabase *database)
+{
+	uint32		armed = 0;
+
+	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
+		if (evs_shmem_has_waiters(&database->buckets[i]))
+			armed |= 1 << i;
+	return armed;
+}
+
+/* Those that somebody wants to know about. */
+static List *
+interesting(uint32 armed)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, subscriptions)
+	{
+		EvsSubscription *subscription = lfirst(cell);
+
+		if (subscription->paused)
+			continue;
+		if ((armed & (1 << evs_subscription_bucket(subscription->id))) != 0 ||
+			(subscription->notify && evs_guc_notify == EVS_NOTIFY_WORKER))
+			result = lappend(result, subscription);
+	}
+	return result;
+}
+
+static bool
+matches(const EvsSubscription *subscription, EvsLogCursor *cursor)
+{
+	EvsFilter  *filter = subscription->filter;
+	text	   *name;
+
+	if (filter == NULL)
+		return true;
+	if (!evs_filter_matches_row(filter, evs_cursor_leaf(cursor), evs_cursor_slot(cursor)))
+		return false;
+	if (!evs_filter_needs_name(filter))
+		return true;
+	name = evs_cursor_stream_name(cursor);
+	return evs_filter_matches_stream(filter, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+}
+
+void
+evs_watch_wake_all(EvsSharedDatabase *database)
+{
+	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
+		ConditionVariableBroadcast(&database->buckets[i]);
+}
+
+void
+evs_watch_events(EvsSharedDatabase *database, int64 after, int64 up_to, EvsWatchNotify notify)
+{
+	uint32		armed = armed_buckets(database);
+	EvsLogRange range = {.after = after, .up_to = up_to};
+	EvsLogCursor *cursor;
+	List	   *left;
+	uint32		wake = 0;
+
+	load();
+	left = interesting(armed);
+	if (left == NIL)
+		return;
+	cursor = evs_cursor_open(&range, GetLatestSnapshot());
+	while (left != NIL && evs_cursor_next(cursor))
+	{
+		ListCell   *cell;
+
+		foreach(cell, left)
+		{
+			EvsSubscription *subscription = lfirst(cell);
+
+			if (!matches(subscription, cursor))
+				continue;
+			wake |= 1 << evs_subscription_bucket(subscription->id);
+			if (subscription->notify)
+				notify(psprintf("evstore_sub_%s", subscription->name),
+					   evs_cursor_position(cursor));
+			left = foreach_delete_current(left, cell);
+		}
+	}
+	evs_cursor_close(cursor);
+	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
+		if (wake & armed & (1 << i))
+			ConditionVariableBroadcast(&database->buckets[i]);
+}

@@ -1,0 +1,313 @@
+/*
+ * dispatcher.c
+ *	  The process that knows when there is something new, one a database.
+ *
+ * An append that ends sets the database's "touched" flag, and only who finds
+ * it unset sets the dispatcher's latch.  The dispatcher unsets the flag, looks
+ * up the safe position, wakes those who wait for what has become safe, and
+ * sends NOTIFY for listeners.  Under load it takes a nap in between, with the
+ * flag still set, so that committers pay for a wake-up a few hundred times a
+ * second at most, and events are looked at in batches.
+ *
+ * Once a second it looks around: for prepared transactions, whose end nobody
+ * tells; whether the extension is still there and the database still adopted;
+ * and whether somebody wants the database for itself (DROP DATABASE, RENAME):
+ * then it goes.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procsignal.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "base/shmem.h"
+#include "catalog/catalog.h"
+#include "stream/position.h"
+#include "stream/seal.h"
+
+#include "subscription/watch.h"
+#include "worker/notifier.h"
+#include "worker/worker.h"
+#include "compat.h"
+
+/* In microseconds. */
+#define LOOK_INTERVAL 1000000
+#define EXPIRE_INTERVAL 60000000
+
+/* Up to so many events a second, no nap; at this rate, the longest. */
+#define NAP_FROM_RATE 1500
+#define NAP_MAX_RATE 6000
+#define NAP_MAX 5000			/* microseconds */
+
+extern PGDLLEXPORT void evs_dispatcher_main(Datum main_arg);
+
+static EvsSharedDatabase *database;
+static int64 last_safe = -1;	/* -1: nothing looked at yet */
+static int64 recorded_safe = -1;
+static Oid	last_store = InvalidOid;
+static TimestampTz next_look = 0;
+static TimestampTz next_expire = 0;
+
+/* Events a second, averaged over about a quarter of a second. */
+static double rate = 0;
+static TimestampTz rate_at = 0;
+static int64 rate_safe = 0;
+
+static void
+measure_rate(TimestampTz now)
+{
+	int64		passed = now - rate_at;
+
+	if (passed < 20000)
+		return;
+	if (passed > 1000000 || rate_at == 0)
+		rate = 0;
+	else
+		rate += ((last_safe - rate_safe) * 1e6 / passed - rate) * Min(1.0, passed / 250000.0);
+	rate_at = now;
+	rate_safe = last_safe;
+}
+
+/* How long to let events gather, in microseconds. */
+static long
+nap_time(void)
+{
+	if (rate <= NAP_FROM_RATE)
+		return 0;
+	return (long) (NAP_MAX * Min(1.0, (rate - NAP_FROM_RATE) / (NAP_MAX_RATE - NAP_FROM_RATE)));
+}
+
+/*
+ * Does somebody wait for the database to be free of sessions?  Such commands
+ * lock it first, and then wait for five seconds.
+ */
+static bool
+database_is_wanted(void)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
+	if (LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	LockRelease(&tag, RowExclusiveLock, false);
+	return false;
+}
+
+/* Throws nothing: a reason to end, or RUNNING. */
+static EvsWorkerState
+reason_to_end(void)
+{
+	if (database_is_wanted())
+		return EVS_WORKER_YIELDED;
+	if (!evs_catalog_exists())
+		return EVS_WORKER_NO_EXTENSION;
+	if (!evs_instance_is_ours())
+		return EVS_WORKER_NOT_ADOPTED;
+	return EVS_WORKER_RUNNING;
+}
+
+/* What is done once a second. */
+static void
+look_around(TimestampTz now)
+{
+	if (last_safe != recorded_safe && last_safe >= 0)
+	{
+		(void) evs_position_record();
+		recorded_safe = last_safe;
+	}
+	if (now >= next_expire)
+	{
+
+		next_expire = now + EXPIRE_INTERVAL;
+	}
+}
+
+static void
+notify_listeners(const char *channel, int64 position)
+{
+	if (evs_guc_notify == EVS_NOTIFY_WORKER)
+		evs_notifier_add(channel, position);
+}
+
+/* One look at the log, in a transaction of its own. */
+static EvsWorkerState
+run_cycle(TimestampTz now)
+{
+	EvsWorkerState state = EVS_WORKER_RUNNING;
+	bool		look = now >= next_look || now < next_look - LOOK_INTERVAL;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (look)
+	{
+		state = reason_to_end();
+		next_look = now + LOOK_INTERVAL;
+	}
+	if (state == EVS_WORKER_RUNNING)
+	{
+		int64		safe;
+
+		if (last_store != evs_catalog()->position_seq)
+			last_safe = recorded_safe = -1;
+		last_store = evs_catalog()->position_seq;
+		safe = evs_position_safe();
+		if (pg_atomic_exchange_u32(&database->departed, 0) != 0 || last_safe < 0)
+			evs_watch_wake_all(database);
+		if (safe > last_safe)
+		{
+			if (last_safe >= 0)
+			{
+				notify_listeners("evstore", safe);
+				evs_watch_events(database, last_safe, safe, notify_listeners);
+			}
+			last_safe = safe;
+		}
+		if (look)
+			look_around(now);
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return state;
+}
+
+static bool
+stop_is_wanted(void)
+{
+	bool		result;
+
+	LWLockAcquire(&evs_shmem()->lock, LW_SHARED);
+	result = database->stop_wanted;
+	LWLockRelease(&evs_shmem()->lock);
+	return result;
+}
+
+/* Until there is something to do, or it is time. */
+static void
+sleep_until(TimestampTz when)
+{
+	static uint32 wait_event = 0;
+	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when);
+
+	if (wait_event == 0)
+		wait_event = evs_wait_event_new("EvstoreDispatcherMain");
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* One turn; returns when the next is due if nothing happens before. */
+static TimestampTz
+take_turn(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz notify_at;
+	EvsWorkerState state;
+
+	if (stop_is_wanted())
+		evs_worker_end(database, EVS_WORKER_STOPPED);
+
+	/* first the flag, then the look: what ends after the look sets it again */
+	pg_atomic_exchange_u32(&database->touched, 0);
+	state = run_cycle(now);
+	if (state != EVS_WORKER_RUNNING)
+		evs_worker_end(database, state);
+	measure_rate(now);
+	notify_at = evs_notifier_run(now);
+	return notify_at != 0 ? Min(notify_at, next_look) : next_look;
+}
+
+/* Survive an error: say so, and pause. */
+static TimestampTz
+after_error(MemoryContext context)
+{
+	char		message[EVS_WORKER_ERROR_MAX];
+	long		pause;
+
+	evs_worker_catch(context, message, sizeof(message));
+	pause = evs_worker_failed(database, message);
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+}
+
+/* Not worth waiting for: whoever holds the lock may want us to go. */
+static void
+set_up_session(void)
+{
+	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* After an error, no turn is taken until this time. */
+static TimestampTz pause_until = 0;
+static bool announced = false;
+
+/* A turn that may fail; returns when the next is due. */
+static TimestampTz
+try_turn(MemoryContext scratch)
+{
+	volatile TimestampTz when = pause_until;
+
+	if (GetCurrentTimestamp() < pause_until)
+		return pause_until;
+	PG_TRY();
+	{
+		when = take_turn();
+		if (!announced)
+			evs_worker_running(database);
+		else if (pause_until != 0)
+			evs_worker_recovered(database);
+		announced = true;
+		pause_until = 0;
+	}
+	PG_CATCH();
+	{
+		when = pause_until = after_error(scratch);
+	}
+	PG_END_TRY();
+	return when;
+}
+
+void
+evs_dispatcher_main(Datum main_arg)
+{
+	MemoryContext scratch;
+
+	database = evs_worker_begin();
+	set_up_session();
+	scratch = AllocSetContextCreate(TopMemoryContext, "evstore dispatcher",
+									ALLOCSET_DEFAULT_SIZES);
+
+	while (!ShutdownRequestPending)
+	{
+		TimestampTz when;
+		long		nap;
+
+		MemoryContextReset(scratch);
+		MemoryContextSwitchTo(scratch);
+		when = try_turn(scratch);
+		nap = nap_time();
+		if (nap > 0 && pause_until == 0)
+			pg_usleep(nap);
+		sleep_until(when);
+	}
+	evs_worker_end(database, EVS_WORKER_BACKING_OFF);
+}

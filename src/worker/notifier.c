@@ -1,0 +1,115 @@
+/*
+ * notifier.c
+ *	  NOTIFY on behalf of all appends: gathered, and not too often.
+ *
+ * The first event after a pause is told at once; after that, a channel hears
+ * at most once in evstore.notify_interval, of the newest position.  A
+ * transaction that sends NOTIFY holds a lock of the whole cluster until it has
+ * committed, so it is one of its own, with nothing to flush.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/async.h"
+#include "nodes/pg_list.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "worker/notifier.h"
+#include "compat.h"
+
+typedef struct Channel
+{
+	char		name[NAMEDATALEN];
+	int64		position;		/* to tell of */
+	bool		pending;
+	TimestampTz sent_at;
+} Channel;
+
+static List *channels = NIL;
+
+static Channel *
+find_channel(const char *name)
+{
+	MemoryContext old;
+	ListCell   *cell;
+	Channel    *channel;
+
+	foreach(cell, channels)
+	{
+		channel = lfirst(cell);
+		if (strcmp(channel->name, name) == 0)
+			return channel;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	channel = palloc0(sizeof(Channel));
+	strlcpy(channel->name, name, NAMEDATALEN);
+	channels = lappend(channels, channel);
+	MemoryContextSwitchTo(old);
+	return channel;
+}
+
+void
+evs_notifier_add(const char *name, int64 position)
+{
+	Channel    *channel = find_channel(name);
+
+	channel->position = Max(channel->position, position);
+	channel->pending = true;
+}
+
+static void
+send_due(TimestampTz due_before)
+{
+	ListCell   *cell;
+
+	StartTransactionCommand();
+	foreach(cell, channels)
+	{
+		Channel    *channel = lfirst(cell);
+		char		payload[32];
+
+		if (!channel->pending || channel->sent_at > due_before)
+			continue;
+		snprintf(payload, sizeof(payload), INT64_FORMAT, channel->position);
+		Async_Notify(channel->name, payload);
+	}
+	CommitTransactionCommand();
+}
+
+TimestampTz
+evs_notifier_run(TimestampTz now)
+{
+	TimestampTz due_before = now - (int64) evs_guc_notify_interval * 1000;
+	TimestampTz next = 0;
+	bool		due = false;
+	ListCell   *cell;
+
+	foreach(cell, channels)
+	{
+		Channel    *channel = lfirst(cell);
+
+		if (!channel->pending)
+			continue;
+		if (channel->sent_at <= due_before || channel->sent_at > now)
+			due = true;
+		else if (next == 0 || channel->sent_at < next)
+			next = channel->sent_at;
+	}
+	if (due)
+	{
+		send_due(due_before);
+		foreach(cell, channels)
+		{
+			Channel    *channel = lfirst(cell);
+
+			if (channel->pending && channel->sent_at <= due_before)
+			{
+				channel->pending = false;
+				channel->sent_at = now;
+			}
+		}
+	}
+	return next == 0 ? 0 : next + (int64) evs_guc_notify_interval * 1000;
+}

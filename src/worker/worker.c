@@ -1,0 +1,276 @@
+/*
+ * worker.c
+ *	  What evstore's long-lived background workers have in common.
+ *
+ * A worker's slot is written by whoever starts it, then by the worker itself,
+ * always under the lock of the shared area.  Each start has a generation of its
+ * own.  A process that comes up late, when its start has been given up and
+ * another one made, finds that the generation has moved on, and ends.  Nothing
+ * is restarted by the postmaster: the launcher does that, with a growing pause.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/shmem.h"
+#include "worker/worker.h"
+#include "compat.h"
+
+/* The pause after the first failure, doubled with each more, in ms. */
+#define BACK_OFF_FIRST 1000
+#define BACK_OFF_MAX 60000
+
+static EvsWorkerOrder my_order;
+
+static void
+lock_area(void)
+{
+	LWLockAcquire(&evs_shmem()->lock, LW_EXCLUSIVE);
+}
+
+static void
+unlock_area(void)
+{
+	LWLockRelease(&evs_shmem()->lock);
+}
+
+EvsWorkerSlot
+evs_worker_look(const EvsWorkerSlot *slot)
+{
+	EvsWorkerSlot copy;
+
+	LWLockAcquire(&evs_shmem()->lock, LW_SHARED);
+	copy = *slot;
+	unlock_area();
+	return copy;
+}
+
+const char *
+evs_worker_state_name(EvsWorkerState state)
+{
+	switch (state)
+	{
+		case EVS_WORKER_NONE:
+			return "not started";
+		case EVS_WORKER_STARTING:
+			return "starting";
+		case EVS_WORKER_RUNNING:
+			return "running";
+		case EVS_WORKER_BACKING_OFF:
+			return "backing off";
+		case EVS_WORKER_STOPPED:
+			return "stopped";
+		case EVS_WORKER_NOT_ADOPTED:
+			return "not adopted";
+		case EVS_WORKER_NO_EXTENSION:
+			return "no extension";
+		case EVS_WORKER_YIELDED:
+			return "yielded";
+	}
+	return "unknown";
+}
+
+/* With the lock held. */
+static long
+note_failure(EvsWorkerSlot *slot, const char *message)
+{
+	long		pause = BACK_OFF_FIRST << Min(slot->failures, 6);
+
+	pause = Min(pause, BACK_OFF_MAX);
+	slot->failures++;
+	slot->failed_at = GetCurrentTimestamp();
+	slot->retry_at = TimestampTzPlusMilliseconds(slot->failed_at, pause);
+	strlcpy(slot->error, message, EVS_WORKER_ERROR_MAX);
+	return pause;
+}
+
+/* Claim the slot for one start; false if there is a process already. */
+static bool
+claim_slot(EvsSharedDatabase *database, EvsWorkerOrder *order)
+{
+	EvsWorkerSlot *slot = &database->dispatcher;
+	bool		ok;
+
+	lock_area();
+	ok = database->oid != InvalidOid && slot->pid == 0 && slot->state != EVS_WORKER_STARTING;
+	if (ok)
+	{
+		slot->generation++;
+		slot->state = EVS_WORKER_STARTING;
+		slot->started_at = GetCurrentTimestamp();
+		database->start_wanted = database->stop_wanted = false;
+		order->database = database->oid;
+		order->generation = slot->generation;
+	}
+	unlock_area();
+	return ok;
+}
+
+bool
+evs_worker_launch(EvsSharedDatabase *database, int notify_pid)
+{
+	BackgroundWorker worker = {0};
+	EvsWorkerOrder order;
+
+	if (!claim_slot(database, &order))
+		return true;
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_notify_pid = notify_pid;
+	strlcpy(worker.bgw_library_name, "evstore", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "evs_dispatcher_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "evstore dispatcher", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "evstore dispatcher", BGW_MAXLEN);
+	memcpy(worker.bgw_extra, &order, sizeof(order));
+	if (RegisterDynamicBackgroundWorker(&worker, NULL))
+		return true;
+
+	lock_area();
+	if (database->dispatcher.generation == order.generation)
+	{
+		database->dispatcher.state = EVS_WORKER_BACKING_OFF;
+		(void) note_failure(&database->dispatcher,
+							"no background worker process is free: raise max_worker_processes");
+	}
+	unlock_area();
+	ConditionVariableBroadcast(&database->state_changed);
+	return false;
+}
+
+static void
+tell_others(EvsSharedDatabase *database)
+{
+	ConditionVariableBroadcast(&database->state_changed);
+	evs_shmem_set_latch(&evs_shmem()->launcher);
+}
+
+/* At exit: expected if the state says so, else a failure. */
+static void
+give_slot_back(int code, Datum arg)
+{
+	EvsSharedDatabase *database = (EvsSharedDatabase *) DatumGetPointer(arg);
+	EvsWorkerSlot *slot = &database->dispatcher;
+
+	lock_area();
+	if (slot->generation == my_order.generation && slot->pid == MyProcPid)
+	{
+		slot->pid = 0;
+		if (slot->state == EVS_WORKER_RUNNING || slot->state == EVS_WORKER_STARTING)
+		{
+			slot->state = EVS_WORKER_BACKING_OFF;
+			(void) note_failure(slot, "the process was terminated");
+		}
+	}
+	unlock_area();
+	tell_others(database);
+}
+
+static bool
+take_slot(EvsSharedDatabase *database)
+{
+	EvsWorkerSlot *slot = &database->dispatcher;
+	bool		ok;
+
+	lock_area();
+	ok = slot->generation == my_order.generation && slot->pid == 0;
+	if (ok)
+	{
+		slot->pid = MyProcPid;
+		slot->procno = evs_procno();
+	}
+	unlock_area();
+	return ok;
+}
+
+EvsSharedDatabase *
+evs_worker_begin(void)
+{
+	EvsSharedDatabase *database;
+
+	memcpy(&my_order, MyBgworkerEntry->bgw_extra, sizeof(my_order));
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+
+	database = evs_shmem_find_database(my_order.database, false);
+	if (database == NULL || !take_slot(database))
+		proc_exit(0);
+	before_shmem_exit(give_slot_back, PointerGetDatum(database));
+	BackgroundWorkerInitializeConnectionByOid(my_order.database, InvalidOid, 0);
+	return database;
+}
+
+void
+evs_worker_running(EvsSharedDatabase *database)
+{
+	lock_area();
+	database->dispatcher.state = EVS_WORKER_RUNNING;
+	database->dispatcher.started_at = GetCurrentTimestamp();
+	unlock_area();
+	tell_others(database);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+long
+evs_worker_failed(EvsSharedDatabase *database, const char *message)
+{
+	long		pause;
+
+	lock_area();
+	pause = note_failure(&database->dispatcher, message);
+	unlock_area();
+	return pause;
+}
+
+void
+evs_worker_recovered(EvsSharedDatabase *database)
+{
+	lock_area();
+	database->dispatcher.failures = 0;
+	unlock_area();
+}
+
+void
+evs_worker_end(EvsSharedDatabase *database, EvsWorkerState state)
+{
+	EvsWorkerSlot *slot = &database->dispatcher;
+
+	lock_area();
+	slot->state = state;
+	slot->failures = 0;
+	slot->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BACK_OFF_FIRST);
+	unlock_area();
+	proc_exit(0);
+}
+
+void
+evs_worker_catch(MemoryContext context, char *message, Size size)
+{
+	ErrorData  *error;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	strlcpy(message, error->message, size);
+	FreeErrorData(error);
+	EmitErrorReport();
+	FlushErrorState();
+	LWLockReleaseAll();
+	ConditionVariableCancelSleep();
+	pgstat_report_wait_end();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(context);
+	RESUME_INTERRUPTS();
+}

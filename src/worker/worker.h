@@ -1,0 +1,43 @@
+/*
+ * worker.h
+ *	  What evstore's long-lived background workers have in common.
+ */
+#ifndef EVSTORE_WORKER_H
+#define EVSTORE_WORKER_H
+
+#include "base/shmem.h"
+
+/* What a dispatcher is told; travels in bgw_extra. */
+typedef struct EvsWorkerOrder
+{
+	Oid			database;
+	uint32		generation;
+} EvsWorkerOrder;
+
+/*
+ * Start a database's dispatcher, unless it runs.  false: no process could be
+ * had; the slot says why.  notify_pid hears of the start, or 0.
+ */
+extern bool evs_worker_launch(EvsSharedDatabase *database, int notify_pid);
+
+/* In the worker: signals, and a place among the others.  Ends if it is late. */
+extern EvsSharedDatabase *evs_worker_begin(void);
+
+/* Connected: from now on it counts as running. */
+extern void evs_worker_running(EvsSharedDatabase *database);
+
+/* Note an error that the worker has survived; returns how long to pause, in ms. */
+extern long evs_worker_failed(EvsSharedDatabase *database, const char *message);
+extern void evs_worker_recovered(EvsSharedDatabase *database);
+
+/* End on purpose, for this reason. */
+extern void evs_worker_end(EvsSharedDatabase *database, EvsWorkerState state) pg_attribute_noreturn();
+
+/* A copy of a slot, taken under the lock. */
+extern EvsWorkerSlot evs_worker_look(const EvsWorkerSlot *slot);
+extern const char *evs_worker_state_name(EvsWorkerState state);
+
+/* Report the error being handled, and clean up after it. */
+extern void evs_worker_catch(MemoryContext context, char *message, Size size);
+
+#endif							/* EVSTORE_WORKER_H */
