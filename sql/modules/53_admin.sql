@@ -169,8 +169,8 @@ COMMENT ON FUNCTION evstore.health() IS 'cheap checks, for monitoring';
 /*
  * _access(level) → setof (object, privilege): what grant_access() grants.
  *
- * Levels include each other: reader < writer < admin, reader < consumer.  A
- * test compares this list with the catalog.
+ * Levels include each other: reader < writer < admin, reader < consumer < admin.
+ * A test compares this list with the catalog.
  */
 CREATE OR REPLACE FUNCTION evstore._access(level text)
 RETURNS TABLE (kind text, name text, privilege text)
@@ -209,6 +209,8 @@ BEGIN ATOMIC
 		('writer', 'function', 'try_append', 'EXECUTE'),
 		('writer', 'function', 'append_retry', 'EXECUTE'),
 		('writer', 'function', 'append_cloudevent', 'EXECUTE'),
+		('consumer', 'function', 'inbox_begin', 'EXECUTE'),
+		('consumer', 'function', 'execute_once', 'EXECUTE'),
 		('admin', 'view', 'events', 'UPDATE'),
 		('admin', 'view', 'events', 'DELETE'),
 		('admin', 'view', 'partitions', 'SELECT'),
@@ -222,6 +224,7 @@ BEGIN ATOMIC
 		('admin', 'function', 'create_partitions', 'EXECUTE'),
 		('admin', 'function', 'record_safe_position', 'EXECUTE'),
 		('admin', 'function', 'adopt', 'EXECUTE'),
+		('admin', 'function', 'inbox_expire', 'EXECUTE'),
 		('admin', 'function', 'health', 'EXECUTE'),
 		('admin', 'function', 'verify', 'EXECUTE'),
 		('admin', 'function', 'track_table', 'EXECUTE'),
@@ -231,6 +234,7 @@ BEGIN ATOMIC
 	) AS a (needs, kind, name, privilege)
 	WHERE a.needs = 'reader'
 		OR (a.needs = 'writer' AND _access.level IN ('writer', 'admin'))
+		OR (a.needs = 'consumer' AND _access.level IN ('consumer', 'admin'))
 		OR (a.needs = 'admin' AND _access.level = 'admin')
 	UNION
 	-- helpers run with the rights of who calls the function that needs them
@@ -246,7 +250,8 @@ COMMENT ON FUNCTION evstore._access(text) IS 'what grant_access() grants';
  * grant_access(role, level): let a role use evstore.
  *
  * Levels: reader (events and streams), writer (reader, and append), consumer
- * (reader, and subscriptions), admin (writer, and everything for operators).
+ * (reader, and the inbox), admin (writer, consumer, and everything for
+ * operators).
  * Only who owns evstore's objects can call it with effect.  Errors: 22023 for
  * an unknown level.
  */

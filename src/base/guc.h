@@ -10,6 +10,7 @@ extern bool evs_guc_capture_context;
 extern char *evs_guc_causation_id;
 extern char *evs_guc_correlation_id;
 extern int	evs_guc_id_window;
+extern int	evs_guc_inbox_retention;
 extern int	evs_guc_max_batch;
 extern int	evs_guc_max_event_size;
 extern char *evs_guc_now_override;

@@ -21,7 +21,7 @@
 #include "catalog/catalog.h"
 #include "compat.h"
 
-#define EVS_MAX_HOOKS 4
+#define EVS_MAX_HOOKS 8
 
 static EvsCatalog catalog;
 static bool catalog_valid = false;
@@ -169,6 +169,12 @@ evs_catalog(void)
 	} while (!catalog_valid);
 
 	return &catalog;
+}
+
+Oid
+evs_catalog_lookup(const char *name)
+{
+	return lookup(evs_catalog()->schema, name);
 }
 
 Relation
