@@ -11,10 +11,12 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
+#include "utils/acl.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM >= 160000
@@ -100,6 +102,17 @@ evs_table_tuple_update(Relation rel, ItemPointer tid, TupleTableSlot *slot)
 
 	simple_table_tuple_update(rel, tid, slot, InvalidSnapshot, &update_indexes);
 	return update_indexes;
+#endif
+}
+
+/* 16 has one function for the rights on all kinds of objects */
+static inline AclResult
+evs_function_aclcheck(Oid function, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
+#else
+	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
 #endif
 }
 

@@ -6,6 +6,15 @@ SELECT pg_catalog.pg_extension_config_dump('evstore.position_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.early_id', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.audit', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.audit_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.inbox_0', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.inbox_1', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.inbox_2', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.inbox_3', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.inbox_4', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.inbox_5', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.inbox_6', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.inbox_7', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.inbox_8', '');
 
 SELECT pg_catalog.pg_extension_config_dump('evstore.subscription', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.subscription_id_seq', '');

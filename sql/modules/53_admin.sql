@@ -231,6 +231,8 @@ BEGIN ATOMIC
 		('consumer', 'function', 'discard_parked', 'EXECUTE'),
 		('consumer', 'function', 'retry_policy', 'EXECUTE'),
 		('consumer', 'function', 'retry_delay', 'EXECUTE'),
+		('consumer', 'function', 'inbox_begin', 'EXECUTE'),
+		('consumer', 'function', 'execute_once', 'EXECUTE'),
 		('admin', 'view', 'events', 'UPDATE'),
 		('admin', 'view', 'events', 'DELETE'),
 		('admin', 'view', 'partitions', 'SELECT'),
@@ -247,6 +249,7 @@ BEGIN ATOMIC
 		('admin', 'function', 'adopt', 'EXECUTE'),
 		('admin', 'function', 'start', 'EXECUTE'),
 		('admin', 'function', 'stop', 'EXECUTE'),
+		('admin', 'function', 'inbox_expire', 'EXECUTE'),
 		('admin', 'function', 'health', 'EXECUTE'),
 		('admin', 'function', 'verify', 'EXECUTE'),
 		('admin', 'function', 'track_table', 'EXECUTE'),
@@ -273,7 +276,8 @@ COMMENT ON FUNCTION evstore._access(text) IS 'what grant_access() grants';
  * grant_access(role, level): let a role use evstore.
  *
  * Levels: reader (events and streams), writer (reader, and append), consumer
- * (reader, and subscriptions), admin (writer, and everything for operators).
+ * (reader, subscriptions and the inbox), admin (writer, consumer, and everything for
+ * operators).
  * Only who owns evstore's objects can call it with effect.  Errors: 22023 for
  * an unknown level.
  */

@@ -21,6 +21,7 @@ char	   *evs_guc_correlation_id = NULL;
 char	   *evs_guc_databases = NULL;
 int			evs_guc_default_lease = 30000;
 int			evs_guc_id_window = -1;
+int			evs_guc_inbox_retention = 7 * 24 * 60;
 int			evs_guc_max_batch = 100000;
 int			evs_guc_max_event_size = 16 * 1024 * 1024;
 char	   *evs_guc_now_override = NULL;
@@ -151,6 +152,13 @@ define_store_settings(void)
 							"-1 compares with all partitions.",
 							&evs_guc_id_window, -1, -1, INT_MAX, PGC_SUSET, GUC_UNIT_MIN,
 							NULL, NULL, NULL);
+
+	/* A message that comes again after this time is a new one. */
+	DefineCustomIntVariable("evstore.inbox_retention",
+							"How long the inbox remembers at least what has been processed.",
+							NULL,
+							&evs_guc_inbox_retention, 7 * 24 * 60, 1, INT_MAX, PGC_SUSET,
+							GUC_UNIT_MIN, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("evstore.max_batch",
 							"Largest number of events in one call.",

@@ -20,6 +20,7 @@ extern char *evs_guc_correlation_id;
 extern char *evs_guc_databases;
 extern int	evs_guc_default_lease;
 extern int	evs_guc_id_window;
+extern int	evs_guc_inbox_retention;
 extern int	evs_guc_max_batch;
 extern int	evs_guc_max_event_size;
 extern char *evs_guc_now_override;

@@ -191,6 +191,12 @@ evs_catalog_exists(void)
 		OidIsValid(get_extension_oid("evstore", true));
 }
 
+Oid
+evs_catalog_lookup(const char *name)
+{
+	return lookup(evs_catalog()->schema, name);
+}
+
 Relation
 evs_open(Oid relid, LOCKMODE lockmode)
 {

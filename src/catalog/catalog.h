@@ -45,6 +45,9 @@ extern const EvsCatalog *evs_catalog(void);
 /* Is the extension installed? */
 extern bool evs_catalog_exists(void);
 
+/* The OID of one of our relations that is not in there, by its name. */
+extern Oid	evs_catalog_lookup(const char *name);
+
 /* Open one of our relations; a clear error if the extension is just gone. */
 extern Relation evs_open(Oid relid, LOCKMODE lockmode);
 

@@ -38,7 +38,7 @@
 #include "catalog/catalog.h"
 #include "stream/position.h"
 #include "stream/seal.h"
-
+#include "subscription/inbox.h"
 #include "subscription/watch.h"
 #include "worker/notifier.h"
 #include "worker/worker.h"
@@ -131,7 +131,7 @@ look_around(TimestampTz now)
 	}
 	if (now >= next_expire)
 	{
-
+		(void) evs_inbox_expire();
 		next_expire = now + EXPIRE_INTERVAL;
 	}
 }

@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
 
 BEGIN;
-SELECT plan(32);
+SELECT plan(34);
 
 -- Types are shown with their schema, and so as in the lists below.
 SET LOCAL search_path = pg_catalog, public;
@@ -40,6 +40,9 @@ INSERT INTO documented VALUES
 	('truncate_stream', 'stream text, before_version bigint', 'bigint'),
 	('set_stream', 'stream text, max_count bigint, max_age interval, metadata jsonb', 'void'),
 	('scavenge', '', 'TABLE(stream text, first_version bigint, last_version bigint, events bigint, bytes bigint)'),
+	('inbox_begin', 'consumer text, event_id uuid, source text', 'boolean'),
+	('execute_once', 'scope text, key text, fn regprocedure, args jsonb', 'jsonb'),
+	('inbox_expire', '', 'integer'),
 	('version', '', 'text'),
 	('create_partitions', 'n integer', 'integer'),
 	('record_safe_position', '', 'bigint'),
@@ -58,11 +61,11 @@ SELECT results_eq($$ SELECT name::text COLLATE "default", required::int FROM (
 		SELECT p.proname AS name, p.pronargs - p.pronargdefaults AS required FROM pg_proc AS p
 		WHERE p.pronamespace = 'evstore'::regnamespace AND p.proname IN (SELECT name FROM documented WHERE arguments <> '')) AS f ORDER BY name COLLATE "C" $$,
 	$$ VALUES ('append', 2), ('append_arrays', 2), ('append_events', 2), ('append_one', 2), ('append_streams', 1), ('create_partitions', 1),
-		('delete_stream', 1), ('get_event', 1), ('grant_access', 2), ('read_all', 0), ('read_category', 1), ('read_correlation', 1),
+		('delete_stream', 1), ('execute_once', 3), ('get_event', 1), ('grant_access', 2), ('inbox_begin', 2), ('read_all', 0), ('read_category', 1), ('read_correlation', 1),
 		('read_stream', 1), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1), ('tombstone_stream', 1), ('truncate_stream', 2),
 		('try_append', 2), ('verify', 0) $$, 'arguments that must be given');
 SELECT is_empty($$ SELECT name FROM functions WHERE volatile <> 'v'
-		AND (name ~ '^(append|try_append|read_|get_event|stream_version|safe_position|delete_|tombstone_|truncate_|set_|scavenge|create_|record_|adopt)'
+		AND (name ~ '^(append|try_append|read_|get_event|stream_version|safe_position|delete_|tombstone_|truncate_|set_|scavenge|create_|record_|adopt|inbox_|execute_)'
 			OR name IN ('stream_exists', '_last_version', '_visible_position', '_last_position', '_now')) $$,
 	'what writes, or looks at the log, is VOLATILE: a STABLE function would see an old snapshot');
 SELECT is_empty($$ SELECT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'evstore'::regnamespace AND p.provolatile = 'v' AND p.proparallel <> 'u' $$,
@@ -100,6 +103,15 @@ SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attrib
 \set columns `sed -n 's/^\tEVS_EVENT_\([A-Z_]*\),$/\1/p' ../../src/stream/event.h | tr 'A-Z\n' 'a-z '`
 SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.event'::regclass AND attnum > 0 AND NOT attisdropped),
 	:'columns', 'columns of type evstore.event in event.h');
+\set columns `sed -n 's/^\tAnum_inbox_\([a-z_]*\).*/\1/p' ../../src/subscription/inbox.c | tr '\n' ' '`
+SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.inbox_0'::regclass AND attnum > 0 AND NOT attisdropped),
+	:'columns', 'columns of evstore.inbox_0 in inbox.c');
+SELECT results_eq($$ SELECT count(*), count(DISTINCT shape) FROM (
+		SELECT string_agg(concat_ws(' ', a.attname, a.atttypid, a.attcollation, a.attnotnull, a.attnum = ANY (k.conkey)), ',' ORDER BY a.attnum) AS shape
+		FROM generate_series(0, 8) AS i
+			JOIN pg_attribute AS a ON a.attrelid = ('evstore.inbox_' || i)::regclass AND a.attnum > 0
+			JOIN pg_constraint AS k ON k.conrelid = a.attrelid AND k.contype = 'p'
+		GROUP BY i) AS t $$, 'VALUES (9::bigint, 1::bigint)', 'the tables of the inbox are nine, and alike');
 SELECT results_eq(
 	$$ SELECT attname::text, atttypid::regtype::text FROM pg_attribute WHERE attrelid = 'evstore.events'::regclass AND attnum > 0 ORDER BY attnum $$,
 	$$ SELECT attname::text, atttypid::regtype::text FROM pg_attribute WHERE attrelid = 'evstore.event'::regclass AND attnum > 0 ORDER BY attnum $$,
@@ -118,7 +130,8 @@ SELECT results_eq($$ SELECT c.relname::text COLLATE "default" FROM pg_trigger AS
 		WHERE t.tgfoid = 'evstore._guard'::regproc AND t.tgenabled = 'A' AND t.tgtype = 62 ORDER BY 1 $$,
 	ARRAY['early_id', 'event_log', 'sealed', 'stream'], 'guards are there, ENABLE ALWAYS, for INSERT, UPDATE, DELETE and TRUNCATE');
 SELECT set_eq($$ SELECT unnest(extconfig)::regclass::text FROM pg_extension WHERE extname = 'evstore' $$,
-	ARRAY['evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.position_seq', 'evstore.stream', 'evstore.stream_id_seq'], 'what pg_dump takes along');
+	ARRAY['evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.position_seq', 'evstore.stream', 'evstore.stream_id_seq']
+		|| ARRAY(SELECT 'evstore.inbox_' || i FROM generate_series(0, 8) AS i), 'what pg_dump takes along');
 SELECT results_eq($$ SELECT seqcache, seqincrement, seqcycle, seqmin, seqmax FROM pg_sequence WHERE seqrelid = 'evstore.position_seq'::regclass $$,
 	'VALUES (1::bigint, 1::bigint, false, 1::bigint, 9223372036854775807::bigint)', 'the sequence of positions');
 

@@ -26,6 +26,7 @@ SELECT evstore.grant_access('regress_evstore_admin', 'admin');
 
 -- ---- what each level may call ----
 
+CREATE FUNCTION mine(jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $1';
 CREATE TABLE calls (n int GENERATED ALWAYS AS IDENTITY, needs text, call text);
 INSERT INTO calls (needs, call) VALUES
 	('reader', $$SELECT evstore.version()$$),
@@ -50,6 +51,9 @@ INSERT INTO calls (needs, call) VALUES
 	('writer', $$SELECT evstore.append_streams('[{"stream": "order-2", "events": [{"type": "T"}]}]')$$),
 	('writer', $$SELECT evstore.append('order-1', 'T', event_id => '00000000-0000-4000-8000-000000000001')$$),
 	('writer', $$SELECT evstore.append_arrays('order-3', array_fill('T'::text, '{35}'))$$),
+	('consumer', $$SELECT evstore.inbox_begin('mail', '00000000-0000-4000-8000-000000000001')$$),
+	('consumer', $$SELECT evstore.execute_once('mail', 'k', 'mine(jsonb)')$$),
+	('admin', $$SELECT evstore.inbox_expire()$$),
 	('admin', $$SELECT evstore.delete_stream('order-1')$$),
 	('admin', $$SELECT evstore.tombstone_stream('order-1')$$),
 	('admin', $$SELECT evstore.truncate_stream('order-1', 1)$$),
@@ -77,6 +81,8 @@ INSERT INTO calls (needs, call) VALUES
 	('owner', $$SELECT * FROM evstore.event_log_1$$),
 	('owner', $$SELECT * FROM evstore.sealed$$),
 	('owner', $$SELECT * FROM evstore.safe_point$$),
+	('owner', $$SELECT * FROM evstore.inbox_0$$),
+	('owner', $$DELETE FROM evstore.inbox_0$$),
 	('owner', $$SELECT evstore.grant_access('regress_evstore_none', 'admin')$$),
 	('owner', $$CREATE TABLE evstore.mine ()$$),
 	('owner', $$CREATE TRIGGER t AFTER INSERT ON evstore.event_log FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()$$),
@@ -86,6 +92,7 @@ INSERT INTO calls (needs, call) VALUES
 	('owner', $$SET evstore.max_batch = 1$$),
 	('owner', $$SET evstore.max_event_size = 2048$$),
 	('owner', $$SET evstore.id_window = 1$$),
+	('owner', $$SET evstore.inbox_retention = '1h'$$),
 	('owner', $$SET evstore.capture_context = on$$),
 	('none', $$SET evstore.correlation_id = 'mine'$$),
 	('none', $$SET evstore.actor = 'me'$$);
@@ -118,7 +125,7 @@ FROM matrix GROUP BY needs ORDER BY min(n);
 -- the exceptions to the table above, if any
 SELECT needs, call, none, reader, writer, consumer, admin FROM matrix
 WHERE (none = 'yes', reader = 'yes', writer = 'yes', consumer = 'yes', admin = 'yes')
-	<> (needs = 'none', needs IN ('none', 'reader'), needs IN ('none', 'reader', 'writer'), needs IN ('none', 'reader'), needs <> 'owner')
+	<> (needs = 'none', needs IN ('none', 'reader'), needs IN ('none', 'reader', 'writer'), needs IN ('none', 'reader', 'consumer'), needs <> 'owner')
 ORDER BY n;
 
 -- A call in earnest, with a partition that has to be made for it.
@@ -141,7 +148,7 @@ RESET ROLE;
 GRANT USAGE ON SCHEMA evstore TO regress_evstore_app;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA evstore TO regress_evstore_app;
 SELECT needs, string_agg(DISTINCT allowed('regress_evstore_app', call), ' ') AS allowed
-FROM calls WHERE call ~ 'evstore\.(append|read|get|try|stream_|safe|delete|tomb|trunc|set_|scav|create_|record|adopt)' AND call !~ 'stream_exists_version|position_seq|stream_id'
+FROM calls WHERE call ~ 'evstore\.(append|read|get|try|stream_|safe|delete|tomb|trunc|set_|scav|create_|record|adopt|inbox_[a-z]|execute)' AND call !~ 'stream_exists_version|position_seq|stream_id'
 	AND needs <> 'owner'
 GROUP BY needs ORDER BY needs;
 SET ROLE regress_evstore_app;
@@ -210,7 +217,7 @@ SELECT evstore.grant_access('"regress evstore ""odd"""', 'reader');
 SELECT allowed('regress evstore "odd"', $$SELECT * FROM evstore.read_all()$$);
 -- levels include each other
 SELECT count(*) AS not_included
-FROM (VALUES ('reader', 'writer'), ('reader', 'consumer'), ('writer', 'admin')) AS l (low, high),
+FROM (VALUES ('reader', 'writer'), ('reader', 'consumer'), ('writer', 'admin'), ('consumer', 'admin')) AS l (low, high),
 	LATERAL (SELECT * FROM evstore._access(low) EXCEPT SELECT * FROM evstore._access(high)) AS missing;
 
 \c :main
