@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -131,7 +132,7 @@ look_around(TimestampTz now)
 	}
 	if (now >= next_expire)
 	{
-		(void) evs_inbox_expire();
+		(void) evs_inbox_expire_tables();
 		next_expire = now + EXPIRE_INTERVAL;
 	}
 }
@@ -152,7 +153,7 @@ run_cycle(TimestampTz now)
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (look)
+	if (look || !OidIsValid(get_namespace_oid("evstore", true)))
 	{
 		state = reason_to_end();
 		next_look = now + LOOK_INTERVAL;
