@@ -236,13 +236,25 @@ take_turn(void)
 	return notify_at != 0 ? Min(notify_at, next_look) : next_look;
 }
 
-/* Survive an error: say so, and pause. */
+/*
+ * Survive an error: say so, and pause.  DROP EXTENSION can come between a look
+ * and the next: look again at once, and go quietly.
+ */
 static TimestampTz
 after_error(MemoryContext context)
 {
+	static TimestampTz last_undefined = 0;
 	char		message[EVS_WORKER_ERROR_MAX];
 	long		pause;
 
+	if (geterrcode() == ERRCODE_UNDEFINED_OBJECT &&
+		TimestampDifferenceExceeds(last_undefined, GetCurrentTimestamp(), 1000))
+	{
+		last_undefined = GetCurrentTimestamp();
+		evs_worker_catch_quietly(context);
+		next_look = 0;
+		return 0;
+	}
 	evs_worker_catch(context, message, sizeof(message));
 	pause = evs_worker_failed(database, message);
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);

@@ -255,6 +255,17 @@ evs_worker_end(EvsSharedDatabase *database, EvsWorkerState state)
 	proc_exit(0);
 }
 
+static void
+clean_up(MemoryContext context)
+{
+	FlushErrorState();
+	LWLockReleaseAll();
+	ConditionVariableCancelSleep();
+	pgstat_report_wait_end();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(context);
+}
+
 void
 evs_worker_catch(MemoryContext context, char *message, Size size)
 {
@@ -266,11 +277,14 @@ evs_worker_catch(MemoryContext context, char *message, Size size)
 	strlcpy(message, error->message, size);
 	FreeErrorData(error);
 	EmitErrorReport();
-	FlushErrorState();
-	LWLockReleaseAll();
-	ConditionVariableCancelSleep();
-	pgstat_report_wait_end();
-	AbortCurrentTransaction();
-	MemoryContextSwitchTo(context);
+	clean_up(context);
+	RESUME_INTERRUPTS();
+}
+
+void
+evs_worker_catch_quietly(MemoryContext context)
+{
+	HOLD_INTERRUPTS();
+	clean_up(context);
 	RESUME_INTERRUPTS();
 }

@@ -40,4 +40,7 @@ extern const char *evs_worker_state_name(EvsWorkerState state);
 /* Report the error being handled, and clean up after it. */
 extern void evs_worker_catch(MemoryContext context, char *message, Size size);
 
+/* The same for an error that is not worth a report. */
+extern void evs_worker_catch_quietly(MemoryContext context);
+
 #endif							/* EVSTORE_WORKER_H */
