@@ -23,6 +23,11 @@ COMMENT ON COLUMN evstore.subscription.key IS 'ordering key: stream, correlation
 COMMENT ON COLUMN evstore.subscription.lease IS 'milliseconds; null: evstore.default_lease';
 COMMENT ON COLUMN evstore.subscription.next_slots IS 'number of slots from position drain_to on';
 
+-- Claims of all subscriptions draw their epochs here: a claim that was rolled
+-- back leaves none behind that another one could get.
+CREATE SEQUENCE evstore.epoch_seq AS bigint;
+COMMENT ON SEQUENCE evstore.epoch_seq IS 'epochs of claims';
+
 -- What a slot's consumers have done so far.  A change is a new row, the newest
 -- one is the truth: an update would leave a dead row for each batch, which an
 -- old snapshot somewhere would keep, and every look-up would wade through.
@@ -74,12 +79,12 @@ CREATE TABLE evstore.failed_event (
 	first_failed_at	timestamptz NOT NULL,
 	last_failed_at	timestamptz NOT NULL,
 	CONSTRAINT failed_event_pkey PRIMARY KEY (subscription_id, "position"),
-	CONSTRAINT failed_event_state CHECK (state IN ('retry', 'waiting', 'parked', 'done'))
+	CONSTRAINT failed_event_state CHECK (state IN ('retry', 'waiting', 'deferred', 'parked', 'done'))
 );
 CREATE INDEX failed_event_key_idx ON evstore.failed_event (subscription_id, key_hash, "position");
-CREATE INDEX failed_event_retry_idx ON evstore.failed_event (retry_at) WHERE state = 'retry';
+CREATE INDEX failed_event_retry_idx ON evstore.failed_event (retry_at) WHERE state IN ('retry', 'deferred');
 COMMENT ON TABLE evstore.failed_event IS 'events that a subscription could not get done: the only ones with a row of their own';
-COMMENT ON COLUMN evstore.failed_event.state IS 'retry: at retry_at; waiting: for an earlier event of its key; parked; done: skipped, until the cursor has passed';
+COMMENT ON COLUMN evstore.failed_event.state IS 'retry: at retry_at; waiting: for an earlier event of its key; deferred: until a later one, or retry_at; parked; done: skipped, until the cursor has passed';
 COMMENT ON COLUMN evstore.failed_event.replayed IS 'was parked, and so is behind the checkpoint';
 COMMENT ON COLUMN evstore.failed_event.delivered_epoch IS 'the claim that it is delivered with now';
 COMMENT ON COLUMN evstore.failed_event.behind IS 'position of the parked event of its key that it was parked behind';

@@ -18,5 +18,6 @@ SELECT pg_catalog.pg_extension_config_dump('evstore.inbox_8', '');
 
 SELECT pg_catalog.pg_extension_config_dump('evstore.subscription', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.subscription_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.epoch_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.slot_state', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.failed_event', '');

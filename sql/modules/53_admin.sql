@@ -157,6 +157,12 @@ BEGIN
 			WHERE evstore._is_adopted(i.system_identifier, i.database_oid))
 			THEN 'a copy: run evstore.adopt() if it is to act' END;
 
+	SELECT format('the dispatcher is %s%s', w.state, ': ' || w.last_error) INTO bad
+	FROM evstore.workers w
+	WHERE w.kind = 'dispatcher' AND w.state NOT IN ('running', 'starting', 'not adopted')
+		AND (w.state <> 'not started' OR EXISTS (SELECT FROM evstore.workers l WHERE l.kind = 'launcher'));
+	RETURN QUERY SELECT 'the dispatcher runs where it should', bad IS NULL, bad;
+
 	SELECT format('pid %s, gid %s, since %s', f.pid, f.gid, f.xact_start) INTO bad
 	FROM evstore.in_flight f
 	WHERE f.xact_start < clock_timestamp() - interval '5 minutes'
@@ -229,6 +235,7 @@ BEGIN ATOMIC
 		('consumer', 'function', 'release', 'EXECUTE'),
 		('consumer', 'function', 'replay_parked', 'EXECUTE'),
 		('consumer', 'function', 'discard_parked', 'EXECUTE'),
+		('consumer', 'function', 'dedupe_events', 'EXECUTE'),
 		('consumer', 'function', 'retry_policy', 'EXECUTE'),
 		('consumer', 'function', 'retry_delay', 'EXECUTE'),
 		('consumer', 'function', 'inbox_begin', 'EXECUTE'),

@@ -156,14 +156,15 @@ BEGIN
 	IF s.on_failure <> 'skip' THEN
 		SELECT array_agg(DISTINCT f.key_hash ORDER BY f.key_hash) INTO key_hashes
 		FROM evstore.failed_event f
-		WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot AND f.state <> 'done';
+		WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot
+			AND f.state NOT IN ('done', 'deferred');
 	END IF;
 	SELECT array_agg(f."position" ORDER BY f."position") INTO positions
 	FROM evstore.failed_event f
 	WHERE f.subscription_id = sub AND f."position" > after AND f.key_hash % s.slots = slot;
 	SELECT min(f.retry_at) INTO next_retry
 	FROM evstore.failed_event f
-	WHERE f.subscription_id = sub AND f.state = 'retry' AND f."position" <= after
+	WHERE f.subscription_id = sub AND f.state IN ('retry', 'deferred') AND f."position" <= after
 		AND f.key_hash % s.slots = slot;
 END
 $$;
@@ -181,11 +182,12 @@ BEGIN
 	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
 	pending := EXISTS (SELECT FROM evstore.failed_event f
 		WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot
-			AND (s.on_failure <> 'skip' OR f.state IN ('retry', 'waiting') OR f."position" > after));
+			AND (s.on_failure <> 'skip' OR f.state IN ('retry', 'waiting', 'deferred')
+				OR f."position" > after));
 	SELECT min(f."position") INTO lowest
 	FROM evstore.failed_event f
 	WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot AND f."position" <= after
-		AND f.state IN ('retry', 'waiting') AND NOT f.replayed;
+		AND f.state IN ('retry', 'waiting', 'deferred') AND NOT f.replayed;
 END
 $$;
 COMMENT ON FUNCTION evstore._failed_summary(bigint, integer, bigint) IS 'is anything of the slot pending, and from where';
@@ -271,7 +273,7 @@ BEGIN
 	FOR r IN
 		SELECT f."position", f.attempts, f.delivered_epoch, f.data
 		FROM evstore.failed_event f
-		WHERE f.subscription_id = sub AND f.state = 'retry' AND f.retry_at <= evstore._now()
+		WHERE f.subscription_id = sub AND f.state IN ('retry', 'deferred') AND f.retry_at <= evstore._now()
 			AND f."position" <= after AND f.key_hash % s.slots = slot
 		ORDER BY f."position"
 		LIMIT max_count
@@ -286,8 +288,8 @@ BEGIN
 				CONTINUE;
 			END IF;
 		END IF;
-		UPDATE evstore.failed_event f SET delivered_epoch = epoch, attempts = n
-		WHERE f.subscription_id = sub AND f."position" = r."position" AND f.state = 'retry';
+		UPDATE evstore.failed_event f SET state = 'retry', delivered_epoch = epoch, attempts = n
+		WHERE f.subscription_id = sub AND f."position" = r."position" AND f.state IN ('retry', 'deferred');
 		IF FOUND THEN
 			at_position := r."position";
 			attempts := n;
@@ -340,13 +342,22 @@ BEGIN
 				SELECT f.state, f."position"
 				FROM evstore.failed_event f
 				WHERE f.subscription_id = sub AND f.key_hash = e.key_hash
-					AND f."position" < e.at_position AND f.state <> 'done'
+					AND f."position" < e.at_position AND f.state NOT IN ('done', 'deferred')
 					AND s.on_failure <> 'skip'
 				ORDER BY f.state = 'parked', f."position" LIMIT 1) b ON true
 		WHERE NOT EXISTS (SELECT FROM evstore.failed_event f
 				WHERE f.subscription_id = sub AND f."position" = e.at_position)
 			AND CASE WHEN positions IS NULL THEN b.state IS NOT NULL
 				ELSE e.at_position <> ALL (positions) END;
+	END IF;
+	-- what was put off until a later event of its key
+	IF up_to > after AND EXISTS (SELECT FROM evstore.failed_event f
+			WHERE f.subscription_id = sub AND f.state = 'deferred' AND f.key_hash % s.slots = slot) THEN
+		UPDATE evstore.failed_event f
+		SET state = 'retry', retry_at = evstore._now()
+		FROM evstore._slot_events(s.name, slot, after, up_to) e
+		WHERE f.subscription_id = sub AND f.state = 'deferred' AND f.key_hash = e.key_hash
+			AND f."position" < e.at_position;
 	END IF;
 	DELETE FROM evstore.failed_event f
 	WHERE f.subscription_id = sub AND f.state = 'done' AND f."position" <= up_to
@@ -410,6 +421,12 @@ BEGIN
 		PERFORM evstore._failed_park(sub, at_position, 'max_attempts', error);
 	ELSIF moment - r.first_failed_at >= make_interval(secs => (s.retry ->> 'max_age')::double precision) THEN
 		PERFORM evstore._failed_park(sub, at_position, 'expired', error);
+	ELSIF action = 'defer' THEN
+		UPDATE evstore.failed_event f
+		SET state = 'deferred',
+			retry_at = moment + COALESCE(delay, make_interval(secs => (s.retry ->> 'max')::double precision))
+		WHERE f.subscription_id = sub AND f."position" = at_position;
+		PERFORM evstore._failed_promote(sub, ARRAY[r.key_hash]);
 	ELSIF s.on_failure <> 'skip' THEN
 		UPDATE evstore.failed_event f
 		SET state = 'waiting', retry_at = NULL, delivered_epoch = NULL

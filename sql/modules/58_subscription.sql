@@ -245,7 +245,7 @@ CREATE OR REPLACE FUNCTION evstore.nack(name text, slot integer, epoch bigint, a
 RETURNS bigint
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_nack';
 COMMENT ON FUNCTION evstore.nack(text, integer, bigint, bigint, text, text, interval) IS
-	'an event failed: retry, park or skip it; or bisect the batch that ends with it';
+	'an event failed: retry, defer, park or skip it; or bisect the batch that ends with it';
 
 CREATE OR REPLACE FUNCTION evstore.extend(name text, slot integer, epoch bigint, lease interval DEFAULT NULL)
 RETURNS timestamptz
@@ -258,10 +258,31 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_release';
 COMMENT ON FUNCTION evstore.release(text, text) IS
 	'give back all slots of a consumer that ends; returns how many';
 
+/*
+ * dedupe_events(events) → setof evstore.event: each event once, by position.
+ *
+ * For consumers that gather events from several sources.  Events without an id
+ * are kept, all of them.
+ */
+CREATE OR REPLACE FUNCTION evstore.dedupe_events(events evstore.event[]) RETURNS SETOF evstore.event
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT d."position", d.stream, d.version, d.event_id, d.type, d.schema_version, d.data, d.metadata,
+		d.correlation_id, d.causation_id, d.source, d.occurred_at, d.recorded_at, d.tags
+	FROM (SELECT e.*, row_number() OVER (PARTITION BY e.event_id ORDER BY e."position", e.n) AS nth
+		FROM unnest(events) WITH ORDINALITY AS e("position", stream, version, event_id, type, schema_version,
+			data, metadata, correlation_id, causation_id, source, occurred_at, recorded_at, tags, n)) d
+	WHERE d.nth = 1 OR d.event_id IS NULL
+	ORDER BY d."position", d.n;
+END;
+COMMENT ON FUNCTION evstore.dedupe_events(evstore.event[]) IS 'each event once, by position; those without an id are kept';
+
 -- Parked events.
 
 -- Locks the slots of parked events that are meant, and says which those are.
-CREATE OR REPLACE FUNCTION evstore._parked(s evstore.subscription, at_position bigint, key text)
+CREATE OR REPLACE FUNCTION evstore._parked(s evstore.subscription, at_position bigint, key text,
+	max_count bigint)
 RETURNS SETOF evstore.failed_event
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -280,7 +301,8 @@ BEGIN
 		WHERE f.subscription_id = s.id AND f.state = 'parked'
 			AND (at_position IS NULL OR f."position" = at_position)
 			AND (_parked.key IS NULL OR f.key = _parked.key)
-		ORDER BY f."position";
+		ORDER BY f."position"
+		LIMIT max_count;
 	IF NOT FOUND AND at_position IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'VS009',
 			MESSAGE = format('subscription "%s" has no parked event at position %s', s.name, at_position),
@@ -288,7 +310,7 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION evstore._parked(evstore.subscription, bigint, text) IS 'parked events, their slots locked';
+COMMENT ON FUNCTION evstore._parked(evstore.subscription, bigint, text, bigint) IS 'parked events, their slots locked';
 
 CREATE OR REPLACE FUNCTION evstore._refresh_slots(s evstore.subscription, key_hashes bigint[]) RETURNS void
 LANGUAGE sql VOLATILE
@@ -300,14 +322,14 @@ END;
 COMMENT ON FUNCTION evstore._refresh_slots(evstore.subscription, bigint[]) IS 'looks again what failed events mean for these keys'' slots';
 
 /*
- * replay_parked(name, at_position, key, data) → integer: how many events
+ * replay_parked(name, at_position, key, data, max_count) → integer: how many
  *
  * One parked event, those of a key, or all, are given out again, those of a key
- * in order.  data, with at_position only, is delivered in place of the event's
+ * in order; with max_count only so many, the oldest.  data, with at_position only, is delivered in place of the event's
  * own; the event stays as it is.  The checkpoint stays where it is.
  */
 CREATE OR REPLACE FUNCTION evstore.replay_parked(name text, at_position bigint DEFAULT NULL,
-	key text DEFAULT NULL, data jsonb DEFAULT NULL)
+	key text DEFAULT NULL, data jsonb DEFAULT NULL, max_count bigint DEFAULT NULL)
 RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -322,7 +344,7 @@ BEGIN
 			MESSAGE = 'argument "data" needs argument "at_position"';
 	END IF;
 	SELECT array_agg(p."position"), array_agg(DISTINCT p.key_hash) INTO chosen, hashes
-	FROM evstore._parked(s, at_position, replay_parked.key) p;
+	FROM evstore._parked(s, at_position, replay_parked.key, max_count) p;
 	IF chosen IS NULL THEN
 		RETURN 0;
 	END IF;
@@ -347,16 +369,16 @@ BEGIN
 	RETURN cardinality(chosen);
 END
 $$;
-COMMENT ON FUNCTION evstore.replay_parked(text, bigint, text, jsonb) IS 'give parked events out again';
+COMMENT ON FUNCTION evstore.replay_parked(text, bigint, text, jsonb, bigint) IS 'give parked events out again';
 
 /*
- * discard_parked(name, at_position, key, reason) → integer: how many events
+ * discard_parked(name, at_position, key, reason, max_count) → integer: how many
  *
  * One parked event, those of a key, or all, are done without having been.  What
  * waited behind them goes on.
  */
 CREATE OR REPLACE FUNCTION evstore.discard_parked(name text, at_position bigint DEFAULT NULL,
-	key text DEFAULT NULL, reason text DEFAULT NULL)
+	key text DEFAULT NULL, reason text DEFAULT NULL, max_count bigint DEFAULT NULL)
 RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -367,7 +389,7 @@ DECLARE
 	hashes bigint[];
 BEGIN
 	SELECT array_agg(p."position"), array_agg(DISTINCT p.key_hash) INTO chosen, hashes
-	FROM evstore._parked(s, at_position, discard_parked.key) p;
+	FROM evstore._parked(s, at_position, discard_parked.key, max_count) p;
 	IF chosen IS NULL THEN
 		RETURN 0;
 	END IF;
@@ -385,4 +407,4 @@ BEGIN
 	RETURN cardinality(chosen);
 END
 $$;
-COMMENT ON FUNCTION evstore.discard_parked(text, bigint, text, text) IS 'give parked events up';
+COMMENT ON FUNCTION evstore.discard_parked(text, bigint, text, text, bigint) IS 'give parked events up';

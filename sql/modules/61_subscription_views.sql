@@ -21,7 +21,7 @@ FROM evstore.subscription s
 	CROSS JOIN LATERAL (SELECT x.* FROM evstore.slot_state x
 		WHERE x.subscription_id = s.id AND x.slot = n.slot
 		ORDER BY x.seq DESC LIMIT 1) t
-	CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE y.state = 'retry') AS retrying,
+	CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE y.state IN ('retry', 'deferred')) AS retrying,
 			count(*) FILTER (WHERE y.state = 'waiting') AS waiting,
 			count(*) FILTER (WHERE y.state = 'parked') AS parked
 		FROM evstore.failed_event y
@@ -88,7 +88,7 @@ FROM evstore.failed_event f
 	LEFT JOIN evstore.event_log e ON e."position" = f."position"
 	LEFT JOIN evstore.stream t ON t.id = e.stream_id
 WHERE f.state <> 'done';
-COMMENT ON VIEW evstore.failed_events IS 'events that subscriptions could not get done: to be retried, waiting, or parked';
+COMMENT ON VIEW evstore.failed_events IS 'events that subscriptions could not get done: to be retried, deferred, waiting, or parked';
 
 CREATE OR REPLACE VIEW evstore.parked_events AS
 SELECT f.subscription, f."position", f.key, f.attempts, f.reason, f.error, f.behind,

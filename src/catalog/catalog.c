@@ -135,6 +135,7 @@ fill_catalog(void)
 	catalog.events_view = lookup(schema, "events");
 	catalog.subscription = lookup(schema, "subscription");
 	catalog.subscription_name_key = lookup(schema, "subscription_name_key");
+	catalog.epoch_seq = lookup(schema, "epoch_seq");
 	catalog.slot_state = lookup(schema, "slot_state");
 	catalog.slot_state_pkey = lookup(schema, "slot_state_pkey");
 	catalog.subscription_member = lookup(schema, "subscription_member");

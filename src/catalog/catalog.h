@@ -28,6 +28,7 @@ typedef struct EvsCatalog
 	Oid			events_view;
 	Oid			subscription;
 	Oid			subscription_name_key;
+	Oid			epoch_seq;
 	Oid			slot_state;
 	Oid			slot_state_pkey;
 	Oid			subscription_member;

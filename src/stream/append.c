@@ -24,6 +24,7 @@
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "commands/async.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -36,6 +37,7 @@
 #include "base/clock.h"
 #include "base/debug_point.h"
 #include "base/errors.h"
+#include "base/guc.h"
 #include "catalog/catalog.h"
 #include "catalog/scan.h"
 #include "exec/heap_writer.h"
@@ -609,6 +611,25 @@ open_run(AppendRun *run)
 	run->now = evs_clock_is_overridden() ? evs_clock_now() : run->clock;
 }
 
+/*
+ * For servers without a dispatcher: tell listeners with the commit.  Of what
+ * several calls of a transaction have to tell, equal messages go out once.
+ */
+static void
+notify_with_commit(const EvsAppendResult *results, int n)
+{
+	int64		position = 0;
+	char		payload[32];
+
+	for (int i = 0; i < n; i++)
+		if (results[i].status == EVS_APPENDED)
+			position = Max(position, results[i].position);
+	if (position == 0)
+		return;
+	snprintf(payload, sizeof(payload), INT64_FORMAT, position);
+	Async_Notify("evstore", payload);
+}
+
 void
 evs_append_execute(EvsBatch *batches, int nbatches, bool no_throw, EvsAppendResult *results)
 {
@@ -624,4 +645,6 @@ evs_append_execute(EvsBatch *batches, int nbatches, bool no_throw, EvsAppendResu
 	relation_close(run.streams, NoLock);
 	relation_close(run.log, NoLock);
 	CommandCounterIncrement();
+	if (evs_guc_notify == EVS_NOTIFY_COMMIT)
+		notify_with_commit(results, nbatches);
 }

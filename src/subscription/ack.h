@@ -21,7 +21,7 @@ typedef struct EvsNack
 	int64		position;
 	bool		has_error;
 	Datum		error;			/* text */
-	const char *action;			/* retry, park, skip, bisect */
+	const char *action;			/* retry, defer, park, skip, bisect */
 	bool		has_delay;
 	Datum		delay;			/* interval */
 } EvsNack;

@@ -203,7 +203,7 @@ evs_failed_nack(const EvsSlot *slot, int64 position, Datum error, bool no_error,
 		.types = {INT8OID, INT4OID, INT8OID, INT8OID, TEXTOID, TEXTOID, INTERVALOID},
 	};
 	Datum		args[7];
-	char		nulls[7] = "       ";
+	char		nulls[7];
 
 	memset(nulls, ' ', sizeof(nulls));
 	args[0] = Int64GetDatum(slot->subscription_id);

@@ -48,6 +48,12 @@
 /* A slot that has seen so many positions without an event for it moves on. */
 #define ADVANCE_AFTER 1000
 
+/*
+ * So many positions are looked at in one call.  Who looks for a needle has got
+ * somewhere even if a call of his is cancelled.
+ */
+#define SCAN_MAX 5000000
+
 /* One slot of the consumer in one fetch. */
 typedef struct Held
 {
@@ -148,7 +154,7 @@ static void
 claim(FetchState *state, EvsSlot *slot)
 {
 	suspect_batch(state, slot);
-	slot->epoch++;
+	evs_slot_fence(slot);
 	slot->consumer = pstrdup(state->request->consumer);
 	slot->pid = MyProcPid;
 	slot->lease_until = lease_end(state);
@@ -362,6 +368,7 @@ give_new_events(FetchState *state, int64 up_to, Snapshot snapshot)
 			range.after = Min(range.after, state->held[i]->state.cursor);
 	if (range.after >= up_to || state->remaining <= 0)
 		return range.after;
+	range.up_to = Min(up_to, range.after + SCAN_MAX);
 	range.filter = state->subscription.filter;
 	if (state->subscription.key_kind == EVS_KEY_STREAM &&
 		state->nheld < state->subscription.slots)

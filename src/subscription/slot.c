@@ -19,6 +19,7 @@
 #include "access/stratnum.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "commands/sequence.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
@@ -145,6 +146,18 @@ evs_slot_check_visible(Relation states, const EvsSlot *state)
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to concurrent update of a subscription"),
 				 errhint("Use READ COMMITTED for consumers, or run the transaction again.")));
+}
+
+/* Epochs grow, also from a restored sequence that has been set back. */
+void
+evs_slot_fence(EvsSlot *state)
+{
+	int64		previous = state->epoch;
+
+	do
+	{
+		state->epoch = nextval_internal(evs_catalog()->epoch_seq, false);
+	} while (state->epoch <= previous);
 }
 
 /* A row is not needed if its successor is visible to everybody. */

@@ -72,6 +72,9 @@ extern bool evs_slot_read(Relation states, int64 subscription_id, int slot, EvsS
  */
 extern void evs_slot_check_visible(Relation states, const EvsSlot *state);
 
+/* Nobody who has this slot now has it any more: a new epoch. */
+extern void evs_slot_fence(EvsSlot *state);
+
 /* Store a changed state as the newest.  The slot is locked. */
 extern void evs_slot_write(Relation states, EvsSlot *state);
 

@@ -21,9 +21,9 @@
 #include "compat.h"
 
 static void
-begin_anew(EvsSlot *state, int64 epoch)
+begin_anew(EvsSlot *state)
 {
-	state->epoch = epoch;
+	evs_slot_fence(state);
 	state->consumer = NULL;
 	state->lease_until = 0;
 	state->pid = 0;
@@ -40,7 +40,7 @@ evs_slots_reset(int64 subscription_id, int slot, int64 position)
 	(void) evs_slot_lock(subscription_id, slot, true);
 	if (evs_slot_read(states, subscription_id, slot, &state))
 		evs_slot_check_visible(states, &state);
-	begin_anew(&state, state.epoch + 1);
+	begin_anew(&state);
 	state.cursor = position;
 	state.checkpoint = 0;
 	state.pending = false;
@@ -69,10 +69,9 @@ evs_slots_refresh(int64 subscription_id, int slot)
 
 static bool
 all_have_come(const EvsSubscription *subscription, Relation states, bool lock,
-			  int64 *lowest_checkpoint, int64 *highest_epoch)
+			  int64 *lowest_checkpoint)
 {
 	*lowest_checkpoint = subscription->drain_to;
-	*highest_epoch = 0;
 	for (int i = 0; i < subscription->slots; i++)
 	{
 		EvsSlot		state;
@@ -83,7 +82,6 @@ all_have_come(const EvsSubscription *subscription, Relation states, bool lock,
 			state.cursor < subscription->drain_to)
 			return false;
 		*lowest_checkpoint = Min(*lowest_checkpoint, state.checkpoint);
-		*highest_epoch = Max(*highest_epoch, state.epoch);
 	}
 	return true;
 }
@@ -96,11 +94,10 @@ evs_slots_finish_drain(const EvsSubscription *subscription, Relation states)
 		.nargs = 1, .types = {INT8OID},
 	};
 	int64		checkpoint;
-	int64		epoch;
 	Datum		id = Int64GetDatum(subscription->id);
 
-	if (!all_have_come(subscription, states, false, &checkpoint, &epoch) ||
-		!all_have_come(subscription, states, true, &checkpoint, &epoch))
+	if (!all_have_come(subscription, states, false, &checkpoint) ||
+		!all_have_come(subscription, states, true, &checkpoint))
 		return false;
 	(void) evs_spi_call(&plan, &id, NULL);
 	for (int i = 0; i < subscription->next_slots; i++)
@@ -109,7 +106,7 @@ evs_slots_finish_drain(const EvsSubscription *subscription, Relation states)
 
 		(void) evs_slot_lock(subscription->id, i, true);
 		(void) evs_slot_read(states, subscription->id, i, &state);
-		begin_anew(&state, epoch + 1);
+		begin_anew(&state);
 		state.cursor = subscription->drain_to;
 		state.checkpoint = checkpoint;
 		evs_failed_summarize(&state);

@@ -186,7 +186,7 @@ evs_ack_events(PG_FUNCTION_ARGS)
 static char *
 get_action(FunctionCallInfo fcinfo, int arg)
 {
-	static const char *const actions[] = {"retry", "park", "skip", "bisect"};
+	static const char *const actions[] = {"retry", "defer", "park", "skip", "bisect"};
 	char	   *action;
 
 	if (PG_ARGISNULL(arg))
@@ -198,7 +198,7 @@ get_action(FunctionCallInfo fcinfo, int arg)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("argument \"action\" must not be \"%s\"", action),
-			 errhint("Use 'retry', 'park', 'skip' or 'bisect'.")));
+			 errhint("Use 'retry', 'defer', 'park', 'skip' or 'bisect'.")));
 	return NULL;
 }
 

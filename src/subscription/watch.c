@@ -10,12 +10,14 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "base/guc.h"
 #include "catalog/catalog.h"
+#include "exec/spi.h"
 #include "stream/cursor.h"
 #include "subscription/definition.h"
 #include "subscription/watch.h"
@@ -101,6 +103,67 @@ evs_watch_wake_all(EvsSharedDatabase *database)
 		ConditionVariableBroadcast(&database->buckets[i]);
 }
 
+static void
+notify_one(const EvsSubscription *subscription, int64 position, EvsWatchNotify notify)
+{
+	notify(psprintf("evstore_sub_%s", subscription->name), position);
+}
+
+void
+evs_watch_notify_all(int64 position, EvsWatchNotify notify)
+{
+	ListCell   *cell;
+
+	load();
+	foreach(cell, subscriptions)
+	{
+		EvsSubscription *subscription = lfirst(cell);
+
+		if (subscription->notify && !subscription->paused)
+			notify_one(subscription, position, notify);
+	}
+}
+
+static bool
+anybody_tells(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, subscriptions)
+		if (((EvsSubscription *) lfirst(cell))->notify)
+			return true;
+	return false;
+}
+
+void
+evs_watch_due(TimestampTz after, TimestampTz up_to, int64 position, EvsWatchNotify notify)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT DISTINCT f.subscription_id FROM evstore.failed_event f"
+		" WHERE f.state IN ('retry', 'deferred') AND f.retry_at > $1 AND f.retry_at <= $2",
+		.nargs = 2, .types = {TIMESTAMPTZOID, TIMESTAMPTZOID},
+	};
+	Datum		args[2];
+	EvsSpiRows	rows;
+	ListCell   *cell;
+
+	load();
+	if (!anybody_tells())
+		return;
+	args[0] = TimestampTzGetDatum(after);
+	args[1] = TimestampTzGetDatum(up_to);
+	rows = evs_spi_call(&plan, args, NULL);
+	foreach(cell, subscriptions)
+	{
+		EvsSubscription *subscription = lfirst(cell);
+
+		for (uint64 i = 0; i < rows.nrows; i++)
+			if (subscription->notify && !subscription->paused &&
+				DatumGetInt64(rows.values[i]) == subscription->id)
+				notify_one(subscription, position, notify);
+	}
+}
+
 void
 evs_watch_events(EvsSharedDatabase *database, int64 after, int64 up_to, EvsWatchNotify notify)
 {
@@ -127,8 +190,7 @@ evs_watch_events(EvsSharedDatabase *database, int64 after, int64 up_to, EvsWatch
 				continue;
 			wake |= 1 << evs_subscription_bucket(subscription->id);
 			if (subscription->notify)
-				notify(psprintf("evstore_sub_%s", subscription->name),
-					   evs_cursor_position(cursor));
+				notify_one(subscription, evs_cursor_position(cursor), notify);
 			left = foreach_delete_current(left, cell);
 		}
 	}

@@ -34,6 +34,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "base/guc.h"
 #include "base/shmem.h"
 #include "catalog/catalog.h"
@@ -62,6 +63,9 @@ static int64 recorded_safe = -1;
 static Oid	last_store = InvalidOid;
 static TimestampTz next_look = 0;
 static TimestampTz next_expire = 0;
+
+/* Listeners know of failed events that became due until then. */
+static TimestampTz due_told = 0;
 
 /* Events a second, averaged over about a quarter of a second. */
 static double rate = 0;
@@ -121,6 +125,13 @@ reason_to_end(void)
 	return EVS_WORKER_RUNNING;
 }
 
+static void
+notify_listeners(const char *channel, int64 position)
+{
+	if (evs_guc_notify == EVS_NOTIFY_WORKER)
+		evs_notifier_add(channel, position);
+}
+
 /* What is done once a second. */
 static void
 look_around(TimestampTz now)
@@ -130,18 +141,13 @@ look_around(TimestampTz now)
 		(void) evs_position_record();
 		recorded_safe = last_safe;
 	}
+	evs_watch_due(due_told, evs_clock_now(), last_safe, notify_listeners);
+	due_told = evs_clock_now();
 	if (now >= next_expire)
 	{
 		(void) evs_inbox_expire_tables();
 		next_expire = now + EXPIRE_INTERVAL;
 	}
-}
-
-static void
-notify_listeners(const char *channel, int64 position)
-{
-	if (evs_guc_notify == EVS_NOTIFY_WORKER)
-		evs_notifier_add(channel, position);
 }
 
 /* One look at the log, in a transaction of its own. */
@@ -170,11 +176,11 @@ run_cycle(TimestampTz now)
 			evs_watch_wake_all(database);
 		if (safe > last_safe)
 		{
+			notify_listeners("evstore", safe);
 			if (last_safe >= 0)
-			{
-				notify_listeners("evstore", safe);
 				evs_watch_events(database, last_safe, safe, notify_listeners);
-			}
+			else
+				evs_watch_notify_all(safe, notify_listeners);
 			last_safe = safe;
 		}
 		if (look)
