@@ -266,11 +266,17 @@ after_error(MemoryContext context)
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
 }
 
-/* Not worth waiting for: whoever holds the lock may want us to go. */
+/*
+ * What somebody has set for all sessions of the database must not matter.  A
+ * lock is not worth waiting for: whoever holds it may want us to go.
+ */
 static void
 set_up_session(void)
 {
 	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
 }
