@@ -125,7 +125,7 @@ evs_ack_up_to(const EvsClaim *claim, int64 up_to)
 	if (state->pending)
 	{
 		evs_slot_check_visible(slot.states, state);
-		evs_failed_pass(state, up_to);
+		evs_failed_pass(state, up_to, true);
 		state->cursor = Max(state->cursor, up_to);
 		evs_failed_summarize(state);
 	}

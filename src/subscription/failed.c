@@ -159,7 +159,7 @@ evs_failed_park_head(const EvsSlot *slot)
 }
 
 void
-evs_failed_pass(const EvsSlot *slot, int64 up_to)
+evs_failed_pass(const EvsSlot *slot, int64 up_to, bool acknowledge)
 {
 	static EvsSpiPlan plan = {
 		.sql = "SELECT evstore._failed_pass($1, $2, $3, $4, $5, NULL)",
@@ -171,7 +171,7 @@ evs_failed_pass(const EvsSlot *slot, int64 up_to)
 	args[1] = Int32GetDatum(slot->slot);
 	args[2] = Int64GetDatum(slot->cursor);
 	args[3] = Int64GetDatum(up_to);
-	args[4] = Int64GetDatum(slot->epoch);
+	args[4] = Int64GetDatum(acknowledge ? slot->epoch : 0);	/* no epoch is 0 */
 	(void) evs_spi_call(&plan, args, NULL);
 }
 

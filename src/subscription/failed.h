@@ -41,8 +41,11 @@ extern void evs_failed_forget(const EvsSlot *slot, int64 position);
 /* The first event beyond the cursor ended its consumer too often. */
 extern void evs_failed_park_head(const EvsSlot *slot);
 
-/* The cursor moves to here: all up to it are done, but for what must wait. */
-extern void evs_failed_pass(const EvsSlot *slot, int64 up_to);
+/*
+ * The cursor moves to here: new events up to it are done, but for those that
+ * must wait.  Acknowledging, what was delivered again with the claim is, too.
+ */
+extern void evs_failed_pass(const EvsSlot *slot, int64 up_to, bool acknowledge);
 
 /* Only these are done, of those up to the last of them. */
 extern void evs_failed_pass_some(const EvsSlot *slot, int64 up_to, Datum positions);

@@ -117,6 +117,16 @@ lock_and_read(FetchState *state, int number, EvsSlot *slot)
 		evs_slot_read(state->states, state->subscription.id, number, slot);
 }
 
+/* Before the first change to a slot: lock it, unless it has changed meanwhile. */
+static bool
+lock_unchanged(FetchState *state, const Held *held)
+{
+	EvsSlot		again;
+
+	return held->dirty ||
+		(lock_and_read(state, held->state.slot, &again) && again.seq == held->state.seq);
+}
+
 /* Is it ours?  The same name in a process that has gone is a former life. */
 static bool
 is_mine(const FetchState *state, const EvsSlot *slot)
@@ -282,7 +292,7 @@ give_due_events(FetchState *state, Held *held, Snapshot snapshot)
 	evs_failed_load(&held->state, &held->failed);
 	look_again_at(state, held->failed.next_retry);
 	if (held->failed.next_retry == 0 || held->failed.next_retry > state->now ||
-		(!held->dirty && !evs_slot_lock(state->subscription.id, held->state.slot, false)))
+		!lock_unchanged(state, held))
 		return;
 	due = evs_failed_take(&held->state, state->remaining, &n);
 	held->dirty = true;
@@ -407,17 +417,12 @@ advance(FetchState *state, Held *held, int64 scanned)
 	if (!held->dirty && !held->passed && state->subscription.next_slots == 0 &&
 		scanned - slot->cursor < ADVANCE_AFTER)
 		return;
-	if (!held->dirty)
-	{
-		EvsSlot		again;
-
-		if (!lock_and_read(state, slot->slot, &again) || again.seq != slot->seq)
-			return;
-	}
+	if (!lock_unchanged(state, held))
+		return;
 	if (slot->pending)
 	{
 		evs_slot_check_visible(state->states, slot);
-		evs_failed_pass(slot, scanned);
+		evs_failed_pass(slot, scanned, false);
 	}
 	slot->cursor = scanned;
 	if (slot->pending)
