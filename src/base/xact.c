@@ -14,7 +14,6 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "utils/resowner.h"
 
@@ -49,7 +48,7 @@ kick_buckets(void)
 		return;
 	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
 		if (kicked & (1 << i))
-			ConditionVariableBroadcast(&database->buckets[i]);
+			evs_shmem_wake_bucket(database, i);
 }
 
 /* Only a request: the launcher looks at it. */

@@ -564,17 +564,30 @@ evs_fetch_events(const EvsFetch *request, ReturnSetInfo *result)
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "evstore fetch",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(scratch);
+	int			bucket = 0;
+	bool		standby = false;	/* there is no slot for us now */
 
 	check_may_wait(request->wait_ms);
 	if (request->wait_ms > 0)
-		evs_wait_announce(evs_subscription_bucket(evs_subscription_find(request->name)->id));
+	{
+		bucket = evs_subscription_bucket(evs_subscription_find(request->name)->id);
+		evs_wait_announce(bucket, standby);
+	}
 	for (;;)
 	{
 		look_once(&state);
 		if (state.remaining < request->max_count || state.wrote ||
 			request->wait_ms == 0 || GetCurrentTimestamp() >= deadline)
 			break;
-		evs_wait_sleep(wake_time(&state, deadline));
+		if (standby == (state.nheld == 0))
+			evs_wait_sleep(wake_time(&state, deadline));
+		else
+		{
+			/* wait among the others, and look again: it is announced only now */
+			standby = !standby;
+			evs_wait_end();
+			evs_wait_announce(bucket, standby);
+		}
 		MemoryContextReset(scratch);
 	}
 	if (request->wait_ms > 0)
@@ -644,7 +657,7 @@ evs_fetch_wait(FunctionCallInfo fcinfo, const EvsFetch *request)
 	MemoryContext old = MemoryContextSwitchTo(scratch);
 
 	check_may_wait(request->wait_ms);
-	evs_wait_announce(evs_subscription_bucket(evs_subscription_find(request->name)->id));
+	evs_wait_announce(evs_subscription_bucket(evs_subscription_find(request->name)->id), false);
 	while (!has_something(&state) && GetCurrentTimestamp() < deadline)
 	{
 		(void) evs_spi_commit(fcinfo);

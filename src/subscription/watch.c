@@ -100,7 +100,7 @@ void
 evs_watch_wake_all(EvsSharedDatabase *database)
 {
 	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
-		ConditionVariableBroadcast(&database->buckets[i]);
+		evs_shmem_wake_bucket(database, i);
 }
 
 static void
