@@ -301,6 +301,45 @@ END
 $$;
 COMMENT ON FUNCTION evstore._failed_take(bigint, integer, bigint, bigint, bigint) IS 'delivers what is due with a claim';
 
+-- Events in (after, up_to] whose key has an earlier one that is not done get
+-- rows; with positions, those that are not among them.
+CREATE OR REPLACE FUNCTION evstore._failed_hold(sub bigint, slot integer, after bigint, up_to bigint,
+	positions bigint[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s evstore.subscription;
+BEGIN
+	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
+	INSERT INTO evstore.failed_event (subscription_id, "position", key_hash, key, state, attempts,
+		retry_at, reason, behind, first_failed_at, last_failed_at)
+	SELECT sub, e.at_position, e.key_hash, e.key,
+		CASE WHEN b.state IS NULL THEN 'retry'
+			WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN 'parked'
+			ELSE 'waiting' END,
+		0,
+		CASE WHEN b.state IS NULL THEN evstore._now() END,
+		CASE WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN 'behind' END,
+		CASE WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN b."position" END,
+		evstore._now(), evstore._now()
+	FROM evstore._slot_events(s.name, slot, after, up_to) e
+		LEFT JOIN LATERAL (
+			SELECT f.state, f."position"
+			FROM evstore.failed_event f
+			WHERE f.subscription_id = sub AND f.key_hash = e.key_hash
+				AND f."position" < e.at_position AND f.state NOT IN ('done', 'deferred')
+				AND s.on_failure <> 'skip'
+			ORDER BY f.state = 'parked', f."position" LIMIT 1) b ON true
+	WHERE NOT EXISTS (SELECT FROM evstore.failed_event f
+			WHERE f.subscription_id = sub AND f."position" = e.at_position)
+		AND CASE WHEN positions IS NULL THEN b.state IS NOT NULL
+			ELSE e.at_position <> ALL (positions) END;
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_hold(bigint, integer, bigint, bigint, bigint[]) IS 'rows for events that cannot be done yet';
+
 /*
  * The cursor goes from after to up_to.  What was delivered with the claim is
  * done; so are the events it passes, but for those whose key has an earlier one
@@ -326,29 +365,7 @@ BEGIN
 	SELECT array_agg(DISTINCT d.key_hash) INTO done FROM d;
 
 	IF up_to > after AND (s.on_failure <> 'skip' OR positions IS NOT NULL) THEN
-		INSERT INTO evstore.failed_event (subscription_id, "position", key_hash, key, state, attempts,
-			retry_at, reason, behind, first_failed_at, last_failed_at)
-		SELECT sub, e.at_position, e.key_hash, e.key,
-			CASE WHEN b.state IS NULL THEN 'retry'
-				WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN 'parked'
-				ELSE 'waiting' END,
-			0,
-			CASE WHEN b.state IS NULL THEN evstore._now() END,
-			CASE WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN 'behind' END,
-			CASE WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN b."position" END,
-			evstore._now(), evstore._now()
-		FROM evstore._slot_events(s.name, slot, after, up_to) e
-			LEFT JOIN LATERAL (
-				SELECT f.state, f."position"
-				FROM evstore.failed_event f
-				WHERE f.subscription_id = sub AND f.key_hash = e.key_hash
-					AND f."position" < e.at_position AND f.state NOT IN ('done', 'deferred')
-					AND s.on_failure <> 'skip'
-				ORDER BY f.state = 'parked', f."position" LIMIT 1) b ON true
-		WHERE NOT EXISTS (SELECT FROM evstore.failed_event f
-				WHERE f.subscription_id = sub AND f."position" = e.at_position)
-			AND CASE WHEN positions IS NULL THEN b.state IS NOT NULL
-				ELSE e.at_position <> ALL (positions) END;
+		PERFORM evstore._failed_hold(sub, slot, after, up_to, positions);
 	END IF;
 	-- what was put off until a later event of its key
 	IF up_to > after AND EXISTS (SELECT FROM evstore.failed_event f
@@ -414,6 +431,7 @@ BEGIN
 		ELSE
 			UPDATE evstore.failed_event f SET state = 'done', retry_at = NULL
 			WHERE f.subscription_id = sub AND f."position" = at_position;
+			PERFORM evstore._failed_promote(sub, ARRAY[r.key_hash]);
 		END IF;
 	ELSIF action = 'park' THEN
 		PERFORM evstore._failed_park(sub, at_position, 'manual', error);

@@ -72,6 +72,9 @@ begin(const EvsClaim *claim, ClaimedSlot *slot)
 		throw_lease_lost(claim, NULL);
 	if (slot->state.epoch != claim->epoch || slot->state.consumer == NULL)
 		throw_lease_lost(claim, &slot->state);
+	/* the number of slots may have begun to change while we waited */
+	if (!evs_subscription_is_current(&slot->subscription))
+		slot->subscription = *evs_subscription_find(claim->name);
 }
 
 /* Whatever a consumer says is a sign of life. */
@@ -93,9 +96,14 @@ finish(ClaimedSlot *slot)
 	evs_xact_watch_session();
 }
 
-/* Nobody was given more than what is safe. */
+/*
+ * Nobody was given more than what is safe.  What is beyond the end of slots
+ * that are being drained may have been given before that end was known; the
+ * slots that come then give it again.
+ */
 static void
-check_was_given(const ClaimedSlot *slot, int64 position, const char *argument)
+check_was_given(const EvsClaim *claim, const ClaimedSlot *slot, int64 position,
+				const char *argument)
 {
 	int64		end;
 
@@ -104,8 +112,9 @@ check_was_given(const ClaimedSlot *slot, int64 position, const char *argument)
 	end = evs_position_settled();
 	if (position > end)
 		end = evs_position_safe();
-	if (slot->subscription.next_slots > 0)
-		end = Min(end, slot->subscription.drain_to);
+	if (slot->subscription.next_slots > 0 && position <= end &&
+		position > slot->subscription.drain_to)
+		throw_lease_lost(claim, &slot->state);
 	if (position > end)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -121,7 +130,7 @@ evs_ack_up_to(const EvsClaim *claim, int64 up_to)
 	EvsSlot    *state = &slot.state;
 
 	begin(claim, &slot);
-	check_was_given(&slot, up_to, "up_to");
+	check_was_given(claim, &slot, up_to, "up_to");
 	if (state->pending)
 	{
 		evs_slot_check_visible(slot.states, state);
@@ -167,7 +176,7 @@ evs_ack_positions(const EvsClaim *claim, Datum positions)
 	int64		up_to = highest(positions);
 
 	begin(claim, &slot);
-	check_was_given(&slot, up_to, "positions");
+	check_was_given(claim, &slot, up_to, "positions");
 	evs_slot_check_visible(slot.states, state);
 	evs_failed_pass_some(state, up_to, positions);
 	state->cursor = Max(state->cursor, up_to);
@@ -222,7 +231,7 @@ evs_nack_event(const EvsClaim *claim, const EvsNack *nack)
 	const char *action = nack->action;
 
 	begin(claim, &slot);
-	check_was_given(&slot, nack->position, "at_position");
+	check_was_given(claim, &slot, nack->position, "at_position");
 	evs_slot_check_visible(slot.states, &slot.state);
 	if (strcmp(action, "bisect") == 0)
 		action = bisect(&slot, nack) ? NULL : "retry";

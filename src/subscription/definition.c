@@ -35,6 +35,7 @@ static uint64 version = 1;
 static uint64 cached_version = 0;
 static MemoryContext cache_context = NULL;
 static List *cache = NIL;
+static int	pins = 0;
 static bool hooked = false;
 
 static void
@@ -179,7 +180,24 @@ reset_cache(void)
 		cache_context = AllocSetContextCreate(TopMemoryContext, "evstore subscriptions",
 											  ALLOCSET_SMALL_SIZES);
 	cache = NIL;
-	MemoryContextReset(cache_context);
+	if (pins == 0)
+		MemoryContextReset(cache_context);
+}
+
+static void
+unpin(void *arg)
+{
+	pins--;
+}
+
+void
+evs_subscription_pin(void)
+{
+	MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
+
+	callback->func = unpin;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+	pins++;
 }
 
 const EvsSubscription *
@@ -214,6 +232,26 @@ evs_subscription_find(const char *name)
 		return &with_default;
 	}
 	return result;
+}
+
+/*
+ * alter_subscription() and the end of a drain hold the locks of slots until
+ * they have committed, and so have sent their invalidations.
+ */
+bool
+evs_subscription_is_current(const EvsSubscription *subscription)
+{
+	Relation	rel;
+	EvsSubscription *now;
+
+	AcceptInvalidationMessages();
+	if (cached_version == evs_subscription_version())
+		return true;
+	rel = evs_open(evs_catalog()->subscription, AccessShareLock);
+	now = look_up(rel, subscription->name);
+	relation_close(rel, AccessShareLock);
+	return now != NULL && now->id == subscription->id && now->slots == subscription->slots &&
+		now->next_slots == subscription->next_slots && now->drain_to == subscription->drain_to;
 }
 
 List *

@@ -63,9 +63,18 @@ typedef struct EvsOrderingKey
 
 /*
  * The subscription of this name; throws VS009 if there is none.  Valid until
- * the next call.
+ * the next call; what it points to, as long as definitions are pinned.
  */
 extern const EvsSubscription *evs_subscription_find(const char *name);
+
+/* Keep what definitions point to, until the current memory context is reset. */
+extern void evs_subscription_pin(void);
+
+/*
+ * Is it still so, as far as the division into slots goes?  With one of its
+ * slots locked the answer stays true.
+ */
+extern bool evs_subscription_is_current(const EvsSubscription *subscription);
 
 /* All of them, in the current memory context. */
 extern List *evs_subscription_list(void);

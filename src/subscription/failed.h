@@ -41,6 +41,9 @@ extern void evs_failed_forget(const EvsSlot *slot, int64 position);
 /* The first event beyond the cursor ended its consumer too often. */
 extern void evs_failed_park_head(const EvsSlot *slot);
 
+/* What must wait of the events beyond the cursor, up to here, gets rows. */
+extern void evs_failed_hold(const EvsSlot *slot, int64 up_to);
+
 /*
  * The cursor moves to here: new events up to it are done, but for those that
  * must wait.  Acknowledging, what was delivered again with the claim is, too.

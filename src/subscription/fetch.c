@@ -61,6 +61,9 @@ typedef struct Held
 	bool		dirty;			/* to be written; it is locked then */
 	bool		claimed;		/* by this fetch */
 	bool		passed;			/* events that must wait were passed over */
+	bool		unrecorded;		/* some of them have no row of their own yet */
+	bool		jumped;			/* and a later one was given */
+	bool		unavailable;	/* somebody else is at the slot: no more events */
 	int			limit;			/* events wanted, 0 = any number */
 	int			count;			/* events given, due ones included */
 	int64		first;			/* new event given, or 0 */
@@ -109,17 +112,21 @@ hold(FetchState *state, const EvsSlot *slot, bool claimed)
 	state->nheld++;
 }
 
-/* Lock a slot and read it again; false if somebody else is at it. */
+/*
+ * Lock a slot and read it again; false if somebody else is at it, or if the
+ * number of slots has changed, so that it is not the slot that it was.
+ */
 static bool
 lock_and_read(FetchState *state, int number, EvsSlot *slot)
 {
 	return evs_slot_lock(state->subscription.id, number, false) &&
+		evs_subscription_is_current(&state->subscription) &&
 		evs_slot_read(state->states, state->subscription.id, number, slot);
 }
 
-/* Before the first change to a slot: lock it, unless it has changed meanwhile. */
+/* Lock a slot that was read without; false if it is not as it was read. */
 static bool
-lock_unchanged(FetchState *state, const Held *held)
+lock_held(FetchState *state, Held *held)
 {
 	EvsSlot		again;
 
@@ -292,7 +299,7 @@ give_due_events(FetchState *state, Held *held, Snapshot snapshot)
 	evs_failed_load(&held->state, &held->failed);
 	look_again_at(state, held->failed.next_retry);
 	if (held->failed.next_retry == 0 || held->failed.next_retry > state->now ||
-		!lock_unchanged(state, held))
+		!lock_held(state, held))
 		return;
 	due = evs_failed_take(&held->state, state->remaining, &n);
 	held->dirty = true;
@@ -329,23 +336,44 @@ held_of_event(FetchState *state, EvsLogCursor *cursor, uint32 *key_hash)
 	return state->held[evs_subscription_slot_of(*key_hash, state->subscription.slots)];
 }
 
+/* Has it failed before, or another one of its key? */
+static bool
+must_wait(Held *held, int64 position, uint32 key_hash)
+{
+	if (evs_failed_has_position(&held->failed, position))
+	{
+		held->passed = true;
+		return true;
+	}
+	if (evs_failed_has_key(&held->failed, key_hash))
+	{
+		held->passed = held->unrecorded = true;
+		return true;
+	}
+	return false;
+}
+
 static void
 give_new_event(FetchState *state, Held *held, EvsLogCursor *cursor, uint32 key_hash)
 {
 	int64		position = evs_cursor_position(cursor);
 	int			attempt = 1;
 
-	if (position <= held->state.cursor)
+	if (position <= held->state.cursor || held->unavailable)
 		return;
-	if (held->state.pending &&
-		(evs_failed_has_position(&held->failed, position) ||
-		 evs_failed_has_key(&held->failed, key_hash)))
-	{
-		held->passed = true;
+	if (held->state.pending && must_wait(held, position, key_hash))
 		return;
-	}
 	if (held->limit > 0 && held->count >= held->limit)
 		return;
+	if (held->unrecorded && state->result != NULL)
+	{
+		if (!held->jumped && !lock_held(state, held))
+		{
+			held->unavailable = true;
+			return;
+		}
+		held->jumped = true;
+	}
 	if (held->first == 0)
 	{
 		held->first = position;
@@ -412,12 +440,12 @@ advance(FetchState *state, Held *held, int64 scanned)
 {
 	EvsSlot    *slot = &held->state;
 
-	if (held->count > 0 || scanned <= slot->cursor)
+	if (held->count > 0 || held->unavailable || scanned <= slot->cursor)
 		return;
 	if (!held->dirty && !held->passed && state->subscription.next_slots == 0 &&
 		scanned - slot->cursor < ADVANCE_AFTER)
 		return;
-	if (!lock_unchanged(state, held))
+	if (!lock_held(state, held))
 		return;
 	if (slot->pending)
 	{
@@ -430,6 +458,19 @@ advance(FetchState *state, Held *held, int64 scanned)
 	else
 		slot->checkpoint = Max(slot->checkpoint, scanned);
 	held->dirty = true;
+}
+
+/*
+ * What was passed over before something that was given gets rows.  Without,
+ * the cursor would pass it later, when what it waits for may have been done.
+ */
+static void
+record_passed(FetchState *state, Held *held)
+{
+	if (!held->jumped)
+		return;
+	evs_failed_hold(&held->state, held->last);
+	state->wrote = true;
 }
 
 static void
@@ -475,6 +516,7 @@ give_events(FetchState *state, Snapshot snapshot, int64 safe)
 		if (state->held[i] != NULL)
 		{
 			advance(state, state->held[i], scanned);
+			record_passed(state, state->held[i]);
 			write_back(state, state->held[i]);
 		}
 }
@@ -499,6 +541,7 @@ static void
 begin_look(FetchState *state)
 {
 	state->now = evs_clock_now();
+	evs_subscription_pin();
 	state->states = evs_open(evs_catalog()->slot_state, AccessShareLock);
 	for (int attempt = 0; !read_slots(state); attempt++)
 		if (attempt == 3)

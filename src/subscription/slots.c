@@ -97,7 +97,8 @@ evs_slots_finish_drain(const EvsSubscription *subscription, Relation states)
 	Datum		id = Int64GetDatum(subscription->id);
 
 	if (!all_have_come(subscription, states, false, &checkpoint) ||
-		!all_have_come(subscription, states, true, &checkpoint))
+		!all_have_come(subscription, states, true, &checkpoint) ||
+		!evs_subscription_is_current(subscription))
 		return false;
 	(void) evs_spi_call(&plan, &id, NULL);
 	for (int i = 0; i < subscription->next_slots; i++)
