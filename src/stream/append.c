@@ -408,6 +408,17 @@ update_target(AppendRun *run, Target *target, int64 last_leaf)
 }
 
 /*
+ * Where no dispatcher tells listeners.  Without a payload, so that those of one
+ * transaction are one.
+ */
+static void
+notify_listeners(void)
+{
+	if (evs_guc_notify == EVS_NOTIFY_COMMIT)
+		Async_Notify("evstore", "");
+}
+
+/*
  * Write the batch.  False: the stream did not exist when it was looked for,
  * and another session has created it since.
  */
@@ -446,6 +457,7 @@ write_batch(AppendRun *run, EvsBatch *batch, Target *target, EvsAppendResult *re
 	else
 		update_target(run, target, ranges[n - 1].lower);
 	write_events(run, batch, target, positions, ranges);
+	notify_listeners();
 	EVS_DEBUG_POINT("events_written");
 
 	result->status = EVS_APPENDED;

@@ -185,20 +185,32 @@ evs_ack_positions(const EvsClaim *claim, Datum positions)
 	return state->checkpoint;
 }
 
-/* How many events of the slot are there after the cursor, up to a position? */
+/*
+ * How many events of the slot are there after the cursor, up to a position?
+ * Those that wait for failed ones have not been given.
+ */
 static int
 count_events(const ClaimedSlot *slot, int64 up_to)
 {
 	EvsLogRange range = {
 		.after = slot->state.cursor, .up_to = up_to, .filter = slot->subscription.filter,
 	};
-	EvsLogCursor *cursor = evs_cursor_open(&range, GetLatestSnapshot());
+	EvsFailedKeys failed = {0};
+	EvsLogCursor *cursor;
 	int			n = 0;
 
+	if (slot->state.pending)
+		evs_failed_load(&slot->state, &failed);
+	cursor = evs_cursor_open(&range, GetLatestSnapshot());
 	while (evs_cursor_next(cursor))
-		if (evs_subscription_slot_of(evs_subscription_key(&slot->subscription, cursor, false).hash,
-									 slot->subscription.slots) == slot->state.slot)
+	{
+		uint32		hash = evs_subscription_key(&slot->subscription, cursor, false).hash;
+
+		if (evs_subscription_slot_of(hash, slot->subscription.slots) == slot->state.slot &&
+			!evs_failed_has_position(&failed, evs_cursor_position(cursor)) &&
+			!evs_failed_has_key(&failed, hash))
 			n++;
+	}
 	evs_cursor_close(cursor);
 	return n;
 }

@@ -98,7 +98,7 @@ set_key(EvsSubscription *subscription, char *key)
 	else
 	{
 		subscription->key_kind = EVS_KEY_PATH;
-		subscription->key_path = evs_path_parse(key, "key");
+		subscription->key_path = evs_path_parse(key, "option \"key\"", "$.options.key");
 	}
 }
 

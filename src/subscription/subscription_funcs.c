@@ -418,6 +418,6 @@ evs_check_key(PG_FUNCTION_ARGS)
 	char	   *key = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	if (strcmp(key, "stream") != 0 && strcmp(key, "correlation") != 0)
-		(void) evs_path_parse(key, "key");
+		(void) evs_path_parse(key, "option \"key\"", "$.options.key");
 	PG_RETURN_VOID();
 }
