@@ -63,6 +63,9 @@ static Oid	last_store = InvalidOid;
 static TimestampTz next_look = 0;
 static TimestampTz next_expire = 0;
 
+/* After an error, no turn is taken until this time; 0: there was none. */
+static TimestampTz pause_until = 0;
+
 /* Events a second, averaged over about a quarter of a second. */
 static double rate = 0;
 static TimestampTz rate_at = 0;
@@ -205,6 +208,11 @@ sleep_until(TimestampTz when)
 
 	if (wait_event == 0)
 		wait_event = evs_wait_event_new("EvstoreDispatcherMain");
+
+	/* whatever has waited since the last time may have eaten the latch's signal */
+	if (ShutdownRequestPending ||
+		(pause_until == 0 && pg_atomic_read_u32(&database->touched) != 0))
+		ms = 0;
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
@@ -269,8 +277,6 @@ set_up_session(void)
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/* After an error, no turn is taken until this time. */
-static TimestampTz pause_until = 0;
 static bool announced = false;
 
 /* A turn that may fail; returns when the next is due. */
