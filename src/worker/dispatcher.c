@@ -268,11 +268,17 @@ after_error(MemoryContext context)
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
 }
 
-/* Not worth waiting for: whoever holds the lock may want us to go. */
+/*
+ * Locks are not worth waiting for: whoever holds one may want us to go, and must
+ * not become the victim of a deadlock with us.  What a database sets for its
+ * users is not meant for us.
+ */
 static void
 set_up_session(void)
 {
-	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "500ms", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
 }
@@ -328,5 +334,5 @@ evs_dispatcher_main(Datum main_arg)
 			pg_usleep(nap);
 		sleep_until(when);
 	}
-	evs_worker_end(database, EVS_WORKER_BACKING_OFF);
+	proc_exit(0);
 }
