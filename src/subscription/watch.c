@@ -94,6 +94,28 @@ matches(const EvsSubscription *subscription, EvsLogCursor *cursor)
 	return evs_filter_matches_stream(filter, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 }
 
+static void
+tell(const EvsSubscription *subscription, int64 position, EvsWatchNotify notify)
+{
+	if (subscription->notify)
+		notify(psprintf("evstore_sub_%s", subscription->name), position);
+}
+
+void
+evs_watch_tell_all(int64 position, EvsWatchNotify notify)
+{
+	ListCell   *cell;
+
+	load();
+	foreach(cell, subscriptions)
+	{
+		EvsSubscription *subscription = lfirst(cell);
+
+		if (!subscription->paused)
+			tell(subscription, position, notify);
+	}
+}
+
 void
 evs_watch_wake_all(EvsSharedDatabase *database)
 {
@@ -126,9 +148,7 @@ evs_watch_events(EvsSharedDatabase *database, int64 after, int64 up_to, EvsWatch
 			if (!matches(subscription, cursor))
 				continue;
 			wake |= 1 << evs_subscription_bucket(subscription->id);
-			if (subscription->notify)
-				notify(psprintf("evstore_sub_%s", subscription->name),
-					   evs_cursor_position(cursor));
+			tell(subscription, evs_cursor_position(cursor), notify);
 			left = foreach_delete_current(left, cell);
 		}
 	}

@@ -18,6 +18,9 @@ typedef void (*EvsWatchNotify) (const char *channel, int64 position);
 extern void evs_watch_events(EvsSharedDatabase *database, int64 after, int64 up_to,
 							 EvsWatchNotify notify);
 
+/* Call notify for all that tell listeners, whatever is new.  In a transaction. */
+extern void evs_watch_tell_all(int64 position, EvsWatchNotify notify);
+
 /* Everybody who waits is to look again. */
 extern void evs_watch_wake_all(EvsSharedDatabase *database);
 

@@ -147,6 +147,19 @@ notify_listeners(const char *channel, int64 position)
 		evs_notifier_add(channel, position);
 }
 
+/* What the process before us has not told of is not known: tell of everything. */
+static void
+tell_of_events(int64 safe)
+{
+	if (safe > 0)
+		notify_listeners("evstore", safe);
+	if (last_safe >= 0)
+		evs_watch_events(database, last_safe, safe, notify_listeners);
+	else if (safe > 0)
+		evs_watch_tell_all(safe, notify_listeners);
+	last_safe = safe;
+}
+
 /* One look at the log, in a transaction of its own. */
 static EvsWorkerState
 run_cycle(TimestampTz now)
@@ -172,14 +185,7 @@ run_cycle(TimestampTz now)
 		if (pg_atomic_exchange_u32(&database->departed, 0) != 0 || last_safe < 0)
 			evs_watch_wake_all(database);
 		if (safe > last_safe)
-		{
-			if (last_safe >= 0)
-			{
-				notify_listeners("evstore", safe);
-				evs_watch_events(database, last_safe, safe, notify_listeners);
-			}
-			last_safe = safe;
-		}
+			tell_of_events(safe);
 		if (look)
 			look_around(now);
 	}
