@@ -43,6 +43,7 @@
 #include "stream/event.h"
 #include "stream/ids.h"
 #include "stream/leaf.h"
+#include "stream/notify.h"
 #include "stream/partition.h"
 #include "stream/position.h"
 #include "stream/seal.h"
@@ -426,6 +427,7 @@ write_batch(AppendRun *run, EvsBatch *batch, Target *target, EvsAppendResult *re
 
 	positions = palloc_extended(sizeof(int64) * n, MCXT_ALLOC_HUGE);
 	evs_position_draw(run->log, run->clock, n, positions);
+	evs_notify_appended(positions[n - 1]);
 	EVS_DEBUG_POINT("positions_drawn");
 	if (positions[0] <= target->position)
 		ereport(ERROR,
