@@ -136,6 +136,7 @@ attach_spare(void)
 	}
 	PG_CATCH();
 	{
+		HOLD_INTERRUPTS();		/* the error let them in again; releasing counts down */
 		LWLockRelease(AddinShmemInitLock);
 		MemoryContextSwitchTo(context);
 		FlushErrorState();

@@ -32,6 +32,7 @@
 PG_FUNCTION_INFO_V1(evs_subscription_changed);
 
 static uint64 version = 1;
+static Oid	known_relid = InvalidOid;	/* of evstore.subscription */
 static uint64 cached_version = 0;
 static MemoryContext cache_context = NULL;
 static List *cache = NIL;
@@ -41,8 +42,8 @@ static bool hooked = false;
 static void
 invalidate(Oid relid)
 {
-	/* which relation it was may be unknown by now, and it is rare */
-	version++;
+	if (relid == InvalidOid || relid == known_relid || !OidIsValid(known_relid))
+		version++;
 }
 
 uint64
@@ -208,6 +209,7 @@ evs_subscription_find(const char *name)
 	uint64		before = evs_subscription_version();
 	EvsSubscription *result;
 
+	known_relid = RelationGetRelid(rel);
 	if (cached_version != before)
 		reset_cache();
 	result = find_cached(name);
@@ -263,6 +265,7 @@ evs_subscription_list(void)
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	List	   *result = NIL;
 
+	known_relid = RelationGetRelid(rel);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 		result = lappend(result, from_row(row));
 	table_endscan(scan);

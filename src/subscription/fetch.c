@@ -45,6 +45,9 @@
 #define NPREFIX 3
 #define NCOLUMNS (NPREFIX + EVS_EVENT_NCOLUMNS)
 
+/* At least so long between two looks for something that is due, in ms. */
+#define LOOK_AGAIN_MIN 50
+
 /* A slot that has seen so many positions without an event for it moves on. */
 #define ADVANCE_AFTER 1000
 
@@ -590,13 +593,18 @@ check_may_wait(int64 wait_ms)
 				 errhint("Commit first, or do not wait.")));
 }
 
-/* When to look again, by the wall clock: evstore's may be set. */
+/*
+ * When to look again, by the wall clock: evstore's may be set.  What is due and
+ * yet cannot be had is being worked at by somebody, perhaps for long.
+ */
 static TimestampTz
 wake_time(const FetchState *state, TimestampTz deadline)
 {
+	TimestampTz soonest = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN_MIN);
+
 	if (state->look_again == 0 || evs_clock_is_overridden())
 		return deadline;
-	return Min(deadline, state->look_again);
+	return Min(deadline, Max(state->look_again, soonest));
 }
 
 void
