@@ -1,9 +1,10 @@
 -- Behind the functions of subscriptions.
 
-CREATE OR REPLACE FUNCTION evstore._slot_reset(subscription_id bigint, slot integer, at_position bigint)
+CREATE OR REPLACE FUNCTION evstore._slot_reset(subscription_id bigint, slot integer, at_position bigint,
+	epoch bigint)
 RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'evs_slot_reset';
-COMMENT ON FUNCTION evstore._slot_reset(bigint, integer, bigint) IS 'lets a slot begin anew after a position';
+COMMENT ON FUNCTION evstore._slot_reset(bigint, integer, bigint, bigint) IS 'lets a slot begin anew after a position, with at least this epoch';
 
 CREATE OR REPLACE FUNCTION evstore._slot_refresh(subscription_id bigint, slot integer) RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'evs_slot_refresh';
@@ -139,10 +140,10 @@ BEGIN
 	FOR item IN SELECT key, value FROM jsonb_each(options) LOOP
 		CASE item.key
 		WHEN 'lease' THEN
-			s.lease := evstore._seconds('$.options.lease', item.value) * 1000;
-			IF s.lease NOT BETWEEN 100 AND 86400000 THEN
+			IF evstore._seconds('$.options.lease', item.value) NOT BETWEEN 0.1 AND 86400 THEN
 				PERFORM evstore._invalid('$.options.lease', 'must be between 0.1 s and a day');
 			END IF;
+			s.lease := evstore._seconds('$.options.lease', item.value) * 1000;
 		WHEN 'retry' THEN
 			s.retry := evstore.retry_policy(item.value);
 		WHEN 'on_failure' THEN

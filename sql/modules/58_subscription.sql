@@ -58,8 +58,9 @@ BEGIN
 			MESSAGE = format('subscription "%s" already exists', name),
 			DETAIL = jsonb_build_object('subscription', name)::text;
 	END IF;
+	-- no claim of a subscription that had this name before may seem to be one of this
 	FOR i IN 0 .. slots - 1 LOOP
-		PERFORM evstore._slot_reset(s.id, i, begins);
+		PERFORM evstore._slot_reset(s.id, i, begins, s.id * 1000000000 + 1);
 	END LOOP;
 	RETURN begins;
 END
@@ -102,7 +103,8 @@ BEGIN
 				PERFORM evstore._slot_lock(s.id, i);
 			END LOOP;
 			s.next_slots := slots;
-			s.drain_to := COALESCE(s.drain_to, evstore.safe_position());
+			s.drain_to := COALESCE(s.drain_to, GREATEST(evstore.safe_position(),
+				(SELECT max(t.cursor) FROM evstore.subscription_slots t WHERE t.subscription = s.name)));
 		END IF;
 	END IF;
 	UPDATE evstore.subscription x
@@ -110,6 +112,10 @@ BEGIN
 		notify = s.notify, next_slots = s.next_slots, drain_to = s.drain_to
 	WHERE x.id = s.id;
 	IF s.on_failure <> o.on_failure THEN
+		FOR i IN 0 .. s.slots - 1 LOOP
+			PERFORM evstore._slot_lock(s.id, i);
+		END LOOP;
+		PERFORM evstore._failed_rearrange(s.id);
 		FOR i IN 0 .. s.slots - 1 LOOP
 			PERFORM evstore._slot_refresh(s.id, i);
 		END LOOP;
@@ -180,10 +186,12 @@ AS $$
 DECLARE
 	s evstore.subscription := evstore._subscription(name);
 	begins bigint := evstore._start_position(start);
+	fence bigint;
 BEGIN
 	FOR i IN 0 .. s.slots - 1 LOOP
 		PERFORM evstore._slot_lock(s.id, i);
 	END LOOP;
+	fence := (SELECT max(t.epoch) + 1 FROM evstore.subscription_slots t WHERE t.subscription = s.name);
 	IF s.next_slots IS NOT NULL THEN
 		PERFORM evstore._slots_switch(s.id);
 		s.slots := s.next_slots;
@@ -191,7 +199,7 @@ BEGIN
 	DELETE FROM evstore.failed_event f
 	WHERE f.subscription_id = s.id AND (f.state <> 'parked' OR f."position" > begins);
 	FOR i IN 0 .. s.slots - 1 LOOP
-		PERFORM evstore._slot_reset(s.id, i, begins);
+		PERFORM evstore._slot_reset(s.id, i, begins, fence);
 	END LOOP;
 	PERFORM evstore._audit('seek', jsonb_build_object('subscription', name, 'start', start,
 		'position', begins));
@@ -329,7 +337,9 @@ BEGIN
 	UPDATE evstore.failed_event f
 	SET state = CASE WHEN s.on_failure = 'skip' THEN 'retry' ELSE 'waiting' END,
 		retry_at = CASE WHEN s.on_failure = 'skip' THEN evstore._now() END,
-		replayed = true, attempts = 0, behind = NULL, reason = NULL,
+		replayed = f."position" <= (SELECT t.checkpoint FROM evstore.subscription_slots t
+			WHERE t.subscription = s.name AND t.slot = f.key_hash % s.slots),
+		attempts = 0, behind = NULL, reason = NULL,
 		data = COALESCE(replay_parked.data, f.data), first_failed_at = evstore._now()
 	WHERE f.subscription_id = s.id AND f."position" = ANY (chosen);
 	-- the first of each key, though an earlier one may still be parked

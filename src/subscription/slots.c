@@ -32,7 +32,7 @@ begin_anew(EvsSlot *state, int64 epoch)
 }
 
 void
-evs_slots_reset(int64 subscription_id, int slot, int64 position)
+evs_slots_reset(int64 subscription_id, int slot, int64 position, int64 epoch)
 {
 	Relation	states = evs_open(evs_catalog()->slot_state, RowExclusiveLock);
 	EvsSlot		state = {.subscription_id = subscription_id, .slot = slot};
@@ -40,7 +40,7 @@ evs_slots_reset(int64 subscription_id, int slot, int64 position)
 	(void) evs_slot_lock(subscription_id, slot, true);
 	if (evs_slot_read(states, subscription_id, slot, &state))
 		evs_slot_check_visible(states, &state);
-	begin_anew(&state, state.epoch + 1);
+	begin_anew(&state, Max(state.epoch + 1, epoch));
 	state.cursor = position;
 	state.checkpoint = 0;
 	state.pending = false;
@@ -48,6 +48,18 @@ evs_slots_reset(int64 subscription_id, int slot, int64 position)
 	evs_slot_write(states, &state);
 	relation_close(states, NoLock);
 	evs_xact_kick(evs_subscription_bucket(subscription_id));
+}
+
+void
+evs_slots_give_back(Relation states, EvsSlot *state)
+{
+	if (state->pending)
+	{
+		evs_slot_check_visible(states, state);
+		evs_failed_release(state);
+	}
+	state->consumer = NULL;
+	evs_slot_write(states, state);
 }
 
 void
@@ -98,11 +110,14 @@ evs_slots_finish_drain(const EvsSubscription *subscription, Relation states)
 	int64		checkpoint;
 	int64		epoch;
 	Datum		id = Int64GetDatum(subscription->id);
+	EvsSpiRows	rows;
 
 	if (!all_have_come(subscription, states, false, &checkpoint, &epoch) ||
 		!all_have_come(subscription, states, true, &checkpoint, &epoch))
 		return false;
-	(void) evs_spi_call(&plan, &id, NULL);
+	rows = evs_spi_call(&plan, &id, NULL);
+	if (!DatumGetBool(rows.values[0]))
+		return false;
 	for (int i = 0; i < subscription->next_slots; i++)
 	{
 		EvsSlot		state = {.subscription_id = subscription->id, .slot = i};

@@ -125,7 +125,9 @@ evs_fetch(PG_FUNCTION_ARGS)
 	request.max_count = get_number(fcinfo, 2, "max_count", 0, FETCH_MAX);
 	request.wait_ms = get_number(fcinfo, 3, "wait_ms", 0, WAIT_MS_MAX);
 	begin_call("fetch");
-	if (request.max_count > 0)
+	if (request.max_count == 0)
+		(void) evs_subscription_find(request.name);
+	else
 		evs_fetch_events(&request, (ReturnSetInfo *) fcinfo->resultinfo);
 	return (Datum) 0;
 }
@@ -256,12 +258,13 @@ evs_release(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(evs_claim_release(name, consumer));
 }
 
-/* _slot_reset(subscription_id, slot, at_position) */
+/* _slot_reset(subscription_id, slot, at_position, epoch) */
 Datum
 evs_slot_reset(PG_FUNCTION_ARGS)
 {
 	check_owner();
-	evs_slots_reset(PG_GETARG_INT64(0), PG_GETARG_INT32(1), PG_GETARG_INT64(2));
+	evs_slots_reset(PG_GETARG_INT64(0), PG_GETARG_INT32(1), PG_GETARG_INT64(2),
+					PG_GETARG_INT64(3));
 	PG_RETURN_VOID();
 }
 
