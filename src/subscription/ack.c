@@ -29,6 +29,7 @@
 #include "subscription/failed.h"
 #include "subscription/member.h"
 #include "subscription/slot.h"
+#include "subscription/slots.h"
 #include "compat.h"
 
 typedef struct ClaimedSlot
@@ -267,6 +268,14 @@ evs_claim_extend(const EvsClaim *claim, int64 ms)
 	return slot.state.lease_until;
 }
 
+static bool
+is_of_consumer(Relation states, const EvsSubscription *subscription, int slot,
+			   const char *consumer, EvsSlot *state)
+{
+	return evs_slot_read(states, subscription->id, slot, state) &&
+		state->consumer != NULL && strcmp(state->consumer, consumer) == 0;
+}
+
 int
 evs_claim_release(const char *name, const char *consumer)
 {
@@ -279,12 +288,13 @@ evs_claim_release(const char *name, const char *consumer)
 	{
 		EvsSlot		state;
 
-		(void) evs_slot_lock(subscription.id, i, true);
-		if (!evs_slot_read(states, subscription.id, i, &state) ||
-			state.consumer == NULL || strcmp(state.consumer, consumer) != 0)
+		/* waits for nobody who has another one */
+		if (!is_of_consumer(states, &subscription, i, consumer, &state))
 			continue;
-		state.consumer = NULL;
-		evs_slot_write(states, &state);
+		(void) evs_slot_lock(subscription.id, i, true);
+		if (!is_of_consumer(states, &subscription, i, consumer, &state))
+			continue;
+		evs_slots_give_back(states, &state);
 		n++;
 	}
 	relation_close(states, NoLock);

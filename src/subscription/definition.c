@@ -135,14 +135,17 @@ look_up(Relation rel, const char *name)
 {
 	ScanKeyData key;
 	EvsScan		scan;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	EvsSubscription *result = NULL;
 
+	/* not SnapshotSelf: between two versions of a changed row it may see none */
 	evs_key_text(&key, 1, BTEqualStrategyNumber, CStringGetTextDatum(name));
-	evs_scan_begin(&scan, rel, evs_catalog()->subscription_name_key, SnapshotSelf, 1, &key,
+	evs_scan_begin(&scan, rel, evs_catalog()->subscription_name_key, snapshot, 1, &key,
 				   ForwardScanDirection);
 	if (evs_scan_next(&scan))
 		result = from_row(scan.slot);
 	evs_scan_end(&scan, AccessShareLock);
+	UnregisterSnapshot(snapshot);
 	return result;
 }
 

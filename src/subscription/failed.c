@@ -97,13 +97,13 @@ evs_failed_has_position(const EvsFailedKeys *keys, int64 position)
 }
 
 EvsDueEvent *
-evs_failed_take(const EvsSlot *slot, int64 max_count, int *n)
+evs_failed_take(const EvsSlot *slot, int64 max_count, bool alone, int *n)
 {
 	static EvsSpiPlan plan = {
-		.sql = "SELECT f.at_position, f.attempts, f.data FROM evstore._failed_take($1, $2, $3, $4, $5) f",
-		.nargs = 5, .types = {INT8OID, INT4OID, INT8OID, INT8OID, INT8OID},
+		.sql = "SELECT f.at_position, f.attempts, f.data FROM evstore._failed_take($1, $2, $3, $4, $5, $6) f",
+		.nargs = 6, .types = {INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, BOOLOID},
 	};
-	Datum		args[5];
+	Datum		args[6];
 	EvsSpiRows	rows;
 	EvsDueEvent *result;
 
@@ -112,6 +112,7 @@ evs_failed_take(const EvsSlot *slot, int64 max_count, int *n)
 	args[2] = Int64GetDatum(slot->cursor);
 	args[3] = Int64GetDatum(slot->epoch);
 	args[4] = Int64GetDatum(max_count);
+	args[5] = BoolGetDatum(alone);
 	rows = evs_spi_call(&plan, args, NULL);
 
 	*n = (int) rows.nrows;
@@ -138,6 +139,20 @@ evs_failed_forget(const EvsSlot *slot, int64 position)
 
 	args[0] = Int64GetDatum(slot->subscription_id);
 	args[1] = Int64GetDatum(position);
+	(void) evs_spi_call(&plan, args, NULL);
+}
+
+void
+evs_failed_release(const EvsSlot *slot)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._failed_release($1, $2)",
+		.nargs = 2, .types = {INT8OID, INT4OID},
+	};
+	Datum		args[2];
+
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int32GetDatum(slot->slot);
 	(void) evs_spi_call(&plan, args, NULL);
 }
 

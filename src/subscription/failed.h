@@ -32,8 +32,14 @@ extern void evs_failed_load(const EvsSlot *slot, EvsFailedKeys *keys);
 extern bool evs_failed_has_key(const EvsFailedKeys *keys, uint32 hash);
 extern bool evs_failed_has_position(const EvsFailedKeys *keys, int64 position);
 
-/* Deliver what is due with the slot's claim; at most so many. */
-extern EvsDueEvent *evs_failed_take(const EvsSlot *slot, int64 max_count, int *n);
+/*
+ * Deliver what is due with the slot's claim; at most so many.  alone: the claim
+ * before had one event only.
+ */
+extern EvsDueEvent *evs_failed_take(const EvsSlot *slot, int64 max_count, bool alone, int *n);
+
+/* Who has the slot gives it up: what was delivered counts no attempt. */
+extern void evs_failed_release(const EvsSlot *slot);
 
 /* Forget one whose event is no longer there. */
 extern void evs_failed_forget(const EvsSlot *slot, int64 position);

@@ -63,6 +63,7 @@ typedef struct Held
 	EvsSlot		state;
 	bool		dirty;			/* to be written; it is locked then */
 	bool		claimed;		/* by this fetch */
+	bool		alone;			/* and who lost it had one event only */
 	bool		passed;			/* events that must wait were passed over */
 	bool		unrecorded;		/* some of them have no row of their own yet */
 	bool		jumped;			/* and a later one was given */
@@ -173,6 +174,8 @@ suspect_batch(FetchState *state, EvsSlot *slot)
 static void
 claim(FetchState *state, EvsSlot *slot)
 {
+	bool		alone = slot->batch <= 1;
+
 	suspect_batch(state, slot);
 	evs_slot_fence(slot);
 	slot->consumer = pstrdup(state->request->consumer);
@@ -181,6 +184,7 @@ claim(FetchState *state, EvsSlot *slot)
 	slot->head = slot->batch_to = 0;
 	slot->batch = 0;
 	hold(state, slot, true);
+	state->held[slot->slot]->alone = alone;
 	evs_xact_watch_session();
 }
 
@@ -204,8 +208,7 @@ give_up(FetchState *state, int number)
 
 	if (!lock_and_read(state, number, &slot) || !is_mine(state, &slot))
 		return;
-	slot.consumer = NULL;
-	evs_slot_write(state->states, &slot);
+	evs_slots_give_back(state->states, &slot);
 	evs_xact_kick(evs_subscription_bucket(state->subscription.id));
 	state->wrote = true;
 }
@@ -304,7 +307,7 @@ give_due_events(FetchState *state, Held *held, Snapshot snapshot)
 	if (held->failed.next_retry == 0 || held->failed.next_retry > state->now ||
 		!lock_held(state, held))
 		return;
-	due = evs_failed_take(&held->state, state->remaining, &n);
+	due = evs_failed_take(&held->state, state->remaining, held->alone, &n);
 	held->dirty = true;
 	for (int i = 0; i < n; i++)
 	{
@@ -317,6 +320,9 @@ give_due_events(FetchState *state, Held *held, Snapshot snapshot)
 			evs_failed_forget(&held->state, due[i].position);
 		evs_cursor_close(cursor);
 	}
+	/* some may have been parked, or be gone */
+	evs_failed_summarize(&held->state);
+	evs_failed_load(&held->state, &held->failed);
 }
 
 /* Called for each event of the log; see EvsLogRange. */
