@@ -35,6 +35,9 @@ extern bool evs_failed_has_position(const EvsFailedKeys *keys, int64 position);
 /* Deliver what is due with the slot's claim; at most so many. */
 extern EvsDueEvent *evs_failed_take(const EvsSlot *slot, int64 max_count, int *n);
 
+/* Who had them gave them back: that is no failure. */
+extern void evs_failed_give_back(const EvsSlot *slot);
+
 /* Forget one whose event is no longer there. */
 extern void evs_failed_forget(const EvsSlot *slot, int64 position);
 
