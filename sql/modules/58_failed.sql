@@ -352,6 +352,18 @@ END
 $$;
 COMMENT ON FUNCTION evstore._failed_hold(bigint, integer, bigint, bigint, bigint[]) IS 'rows for events that cannot be done yet';
 
+-- What was delivered has been given back, not left: no attempt has failed.
+CREATE OR REPLACE FUNCTION evstore._failed_give_back(sub bigint, slot integer) RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	UPDATE evstore.failed_event f SET delivered_epoch = NULL
+	FROM evstore.subscription s
+	WHERE s.id = sub AND f.subscription_id = sub AND f.key_hash % s.slots = slot
+		AND f.delivered_epoch IS NOT NULL;
+END;
+COMMENT ON FUNCTION evstore._failed_give_back(bigint, integer) IS 'what was delivered with a claim has been given back';
+
 /*
  * The cursor goes from after to up_to.  What was delivered with the claim is
  * done; so are the events it passes, but for those whose key has an earlier one

@@ -129,6 +129,20 @@ evs_failed_take(const EvsSlot *slot, int64 max_count, bool alone, int *n)
 }
 
 void
+evs_failed_give_back(const EvsSlot *slot)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._failed_give_back($1, $2)",
+		.nargs = 2, .types = {INT8OID, INT4OID},
+	};
+	Datum		args[2];
+
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int32GetDatum(slot->slot);
+	(void) evs_spi_call(&plan, args, NULL);
+}
+
+void
 evs_failed_forget(const EvsSlot *slot, int64 position)
 {
 	static EvsSpiPlan plan = {

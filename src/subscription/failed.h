@@ -41,6 +41,9 @@ extern EvsDueEvent *evs_failed_take(const EvsSlot *slot, int64 max_count, bool a
 /* Who has the slot gives it up: what was delivered counts no attempt. */
 extern void evs_failed_release(const EvsSlot *slot);
 
+/* Who had them gave them back: that is no failure. */
+extern void evs_failed_give_back(const EvsSlot *slot);
+
 /* Forget one whose event is no longer there. */
 extern void evs_failed_forget(const EvsSlot *slot, int64 position);
 

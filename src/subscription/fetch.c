@@ -149,11 +149,17 @@ is_mine(const FetchState *state, const EvsSlot *slot)
 /*
  * Whoever had the slot went without a word.  If it had not got past the first
  * event of its claim, that event, or another of the batch, may be the reason:
- * try with half the batch, so that in the end one event is alone.
+ * try with half the batch, so that in the end one event is alone.  Who gave the
+ * slot back did so in order.
  */
 static void
 suspect_batch(FetchState *state, EvsSlot *slot)
 {
+	if (slot->consumer == NULL && slot->pending)
+	{
+		evs_slot_check_visible(state->states, slot);
+		evs_failed_give_back(slot);
+	}
 	if (slot->consumer == NULL || slot->head <= slot->cursor)
 	{
 		slot->attempts = 0;

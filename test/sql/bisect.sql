@@ -31,5 +31,15 @@ SELECT stream, version, state, attempts, error FROM evstore.failed_events WHERE 
 ORDER BY stream, version;
 SELECT count(*) FROM batch;
 
+-- An event that is given back has not failed once more.
+SELECT evstore.create_subscription('back', '{"categories": ["bisect_a"]}') = 0 AS made;
+SELECT slot, epoch, min(position) AS first FROM evstore.fetch('back', 'c', 1) GROUP BY slot, epoch \gset
+SELECT evstore.nack('back', :slot, :epoch, :first, 'boom', delay => '0') IS NOT NULL AS ok;
+SELECT evstore.ack('back', :slot, :epoch, :first) IS NOT NULL AS ok;
+SELECT attempt, version FROM evstore.fetch('back', 'c', 1);
+SELECT evstore.release('back', 'c');
+SELECT count(*) FROM evstore.fetch('back', 'd', 0);
+SELECT attempt, version FROM evstore.fetch('back', 'd', 1);
+
 \c :main
 DROP DATABASE evstore_bisect;
