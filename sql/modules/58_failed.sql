@@ -386,6 +386,29 @@ END
 $$;
 COMMENT ON FUNCTION evstore._failed_pass(bigint, integer, bigint, bigint, bigint, bigint[]) IS 'the cursor of a slot goes on';
 
+-- An event that is to be tried again waits for earlier ones of its key, so that
+-- it is not due before they are.  One that was replayed does not mind parked ones.
+CREATE OR REPLACE FUNCTION evstore._failed_line_up(sub bigint, at_position bigint) RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	UPDATE evstore.failed_event f
+	SET state = CASE WHEN b.parks THEN 'parked' ELSE 'waiting' END,
+		reason = CASE WHEN b.parks THEN 'behind' END,
+		behind = CASE WHEN b.parks THEN b."position" END,
+		retry_at = NULL, delivered_epoch = NULL
+	FROM (SELECT g."position", g.state = 'parked' AND s.on_failure = 'park_key' AS parks
+		FROM evstore.failed_event x
+			JOIN evstore.subscription s ON s.id = x.subscription_id
+			JOIN evstore.failed_event g ON g.subscription_id = x.subscription_id AND g.key_hash = x.key_hash
+				AND g."position" < x."position"
+		WHERE x.subscription_id = sub AND x."position" = at_position
+			AND (g.state IN ('retry', 'waiting') OR (g.state = 'parked' AND NOT x.replayed))
+		ORDER BY g.state = 'parked', g."position" LIMIT 1) b
+	WHERE f.subscription_id = sub AND f."position" = at_position;
+END;
+COMMENT ON FUNCTION evstore._failed_line_up(bigint, bigint) IS 'a failed event waits for earlier ones of its key';
+
 -- One event failed.
 CREATE OR REPLACE FUNCTION evstore._failed_nack(sub bigint, slot integer, after bigint, at_position bigint,
 	error text, action text, delay interval)
@@ -450,6 +473,7 @@ BEGIN
 		SET state = 'waiting', retry_at = NULL, delivered_epoch = NULL
 		WHERE f.subscription_id = sub AND f.key_hash = r.key_hash AND f."position" > at_position
 			AND f.state = 'retry';
+		PERFORM evstore._failed_line_up(sub, at_position);
 	END IF;
 END
 $$;
@@ -472,6 +496,9 @@ BEGIN
 			AND f.key_hash % s.slots = slot
 		ORDER BY f."position"
 	LOOP
+		-- what is behind one of these waits by now
+		CONTINUE WHEN NOT EXISTS (SELECT FROM evstore.failed_event f
+			WHERE f.subscription_id = sub AND f."position" = r."position" AND f.delivered_epoch = epoch);
 		PERFORM evstore._failed_nack(sub, slot, after, r."position", error, 'retry', NULL);
 	END LOOP;
 END
