@@ -526,6 +526,9 @@ BEGIN
 			AND f.key_hash % s.slots = slot
 		ORDER BY f."position"
 	LOOP
+		-- what is behind one of these waits by now
+		CONTINUE WHEN NOT EXISTS (SELECT FROM evstore.failed_event f
+			WHERE f.subscription_id = sub AND f."position" = r."position" AND f.delivered_epoch = epoch);
 		PERFORM evstore._failed_nack(sub, slot, after, r."position", error, 'retry', NULL);
 	END LOOP;
 END

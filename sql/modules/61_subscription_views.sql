@@ -50,7 +50,9 @@ SELECT s.name AS subscription,
 	t.consumers,
 	l.events AS lag_events,
 	l.exact AS lag_is_exact,
-	COALESCE(GREATEST(extract(epoch FROM evstore._now() - l.oldest), 0), 0)::double precision AS lag_seconds,
+	CASE WHEN l.events IS NOT NULL
+		THEN COALESCE(GREATEST(extract(epoch FROM evstore._now() - l.oldest), 0), 0)::double precision
+		END AS lag_seconds,
 	t.retrying,
 	t.waiting,
 	t.parked,

@@ -23,7 +23,7 @@
 #include "compat.h"
 
 int64
-evs_safe_point_read(Snapshot snapshot)
+evs_safe_point_find(Snapshot snapshot)
 {
 	Relation	rel = evs_open(evs_catalog()->safe_point, AccessShareLock);
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
@@ -36,6 +36,14 @@ evs_safe_point_read(Snapshot snapshot)
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return position;
+}
+
+int64
+evs_safe_point_read(Snapshot snapshot)
+{
+	int64		position = evs_safe_point_find(snapshot);
+
 	if (position < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

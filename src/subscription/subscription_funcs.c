@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -20,6 +21,7 @@
 #include "stream/cursor.h"
 #include "stream/path.h"
 #include "stream/position.h"
+#include "stream/safe_point.h"
 #include "subscription/ack.h"
 #include "subscription/definition.h"
 #include "subscription/fetch.h"
@@ -340,9 +342,24 @@ evs_slot_events(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* A standby that has not been told how far it may read knows no lag. */
+static bool
+lag_is_unknown(void)
+{
+	Snapshot	snapshot;
+	bool		unknown;
+
+	if (!RecoveryInProgress())
+		return false;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	unknown = evs_safe_point_find(snapshot) < 0;
+	UnregisterSnapshot(snapshot);
+	return unknown;
+}
+
 /*
- * _subscription_lag(name, cursors bigint[]) → (events, exact, oldest): events
- * that the slots still have before them, by their cursors.
+ * _subscription_lag(name) → (events, exact, oldest): events that the slots
+ * still have before them, by their cursors; or nulls.
  */
 Datum
 evs_subscription_lag(PG_FUNCTION_ARGS)
@@ -357,12 +374,17 @@ evs_subscription_lag(PG_FUNCTION_ARGS)
 	TimestampTz oldest = 0;
 	bool		exact = true;
 	TupleDesc	desc;
-	Datum		values[3];
+	Datum		values[3] = {0};
 	bool		nulls[3] = {false};
 
 	evs_check_consumer(ACL_SELECT);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	if (lag_is_unknown())
+	{
+		memset(nulls, true, sizeof(nulls));
+		PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	}
 	subscription = *evs_subscription_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	safe = evs_position_safe();
 	states = evs_open(evs_catalog()->slot_state, AccessShareLock);

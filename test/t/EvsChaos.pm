@@ -201,6 +201,7 @@ sub write_results
 	return;
 }
 
+# Returns the positions of what has been done.
 sub handle_slot
 {
 	my ($session, $c, @events) = @_;
@@ -210,7 +211,7 @@ sub handle_slot
 	if ($c->{nacks} && rand() < 0.03)
 	{
 		$session->query("SELECT evstore.nack($claim, $events[-1][3], 'all of it', 'bisect')");
-		return;
+		return ();
 	}
 	# not always all of it
 	splice @events, 1 + int rand @events if $c->{nacks} && rand() < 0.2;
@@ -230,7 +231,7 @@ sub handle_slot
 	{
 		$session->query("SELECT evstore.ack($claim, $up_to)");
 	}
-	return;
+	return map { $_->[3] } @$done;
 }
 
 sub is_lost
@@ -250,6 +251,7 @@ sub is_lost
 #   max, wait        as for fetch()
 #   derive           append events in the same transaction
 #   on_claim         is told of slot and epoch
+#   on_done          is told of positions, after the commit
 sub consume_once
 {
 	my ($session, %c) = @_;
@@ -270,8 +272,10 @@ sub consume_once
 		}
 		return 1 unless @$rows;
 		$session->query("BEGIN ISOLATION LEVEL $level");
-		handle_slot($session, \%c, @{ $slots{$_} }) for sort { $a <=> $b } keys %slots;
-		$session->query(rand() < $c{rollbacks} ? 'ROLLBACK' : 'COMMIT');
+		my @done = map { handle_slot($session, \%c, @{ $slots{$_} }) } sort { $a <=> $b } keys %slots;
+		if (rand() < $c{rollbacks}) { $session->query('ROLLBACK'); return 1; }
+		$session->query('COMMIT');
+		$c{on_done}->(@done) if $c{on_done};
 		1;
 	};
 	if (!$ok)
@@ -291,7 +295,7 @@ sub consume_once
 }
 
 # A consumer in a process of its own; it notes "claim|slot|epoch", "got|n", and
-# "again|SQLSTATE".
+# "again|SQLSTATE"; and "done|position|..." if notes_done is set.
 sub consume
 {
 	my ($node, $dbname, $process, %c) = @_;
@@ -304,6 +308,7 @@ sub consume
 			my %known;
 
 			$c{on_claim} = sub { $log->('claim', @_) unless $known{"@_"}++ };
+			$c{on_done} = sub { $log->('done', @_) } if $c{notes_done};
 			while (1)
 			{
 				my $n = consume_once($session, %c);
