@@ -143,9 +143,10 @@ END
 $$;
 COMMENT ON FUNCTION evstore._seconds(text, jsonb) IS 'a duration in a definition';
 
--- Which keys must wait, and which events beyond the cursor have rows.
+-- Which keys must wait, from which position on, and which events beyond the cursor
+-- have rows.
 CREATE OR REPLACE FUNCTION evstore._failed_load(sub bigint, slot integer, after bigint,
-	OUT key_hashes bigint[], OUT positions bigint[], OUT next_retry timestamptz)
+	OUT key_hashes bigint[], OUT wait_from bigint[], OUT positions bigint[], OUT next_retry timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -154,9 +155,12 @@ DECLARE
 BEGIN
 	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
 	IF s.on_failure <> 'skip' THEN
-		SELECT array_agg(DISTINCT f.key_hash ORDER BY f.key_hash) INTO key_hashes
-		FROM evstore.failed_event f
-		WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot AND f.state <> 'done';
+		SELECT array_agg(k.key_hash ORDER BY k.key_hash), array_agg(k."first" ORDER BY k.key_hash)
+		INTO key_hashes, wait_from
+		FROM (SELECT f.key_hash, min(f."position") AS "first"
+			FROM evstore.failed_event f
+			WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot AND f.state <> 'done'
+			GROUP BY 1) k;
 	END IF;
 	SELECT array_agg(f."position" ORDER BY f."position") INTO positions
 	FROM evstore.failed_event f

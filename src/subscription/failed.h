@@ -23,13 +23,14 @@ typedef struct EvsFailedKeys
 {
 	int			nkeys;
 	uint32	   *keys;			/* hashes of keys that must wait; sorted */
+	int64	   *wait_from;		/* their first failed events: those before do not wait */
 	int			npositions;
 	int64	   *positions;		/* beyond the cursor, with rows of their own; sorted */
 	TimestampTz next_retry;		/* 0 = none */
 } EvsFailedKeys;
 
 extern void evs_failed_load(const EvsSlot *slot, EvsFailedKeys *keys);
-extern bool evs_failed_has_key(const EvsFailedKeys *keys, uint32 hash);
+extern bool evs_failed_must_wait(const EvsFailedKeys *keys, uint32 hash, int64 position);
 extern bool evs_failed_has_position(const EvsFailedKeys *keys, int64 position);
 
 /*

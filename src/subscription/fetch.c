@@ -329,7 +329,7 @@ give_new_event(FetchState *state, Held *held, EvsLogCursor *cursor, uint32 key_h
 		return;
 	if (held->state.pending &&
 		(evs_failed_has_position(&held->failed, position) ||
-		 evs_failed_has_key(&held->failed, key_hash)))
+		 evs_failed_must_wait(&held->failed, key_hash, position)))
 	{
 		held->passed = true;
 		return;
