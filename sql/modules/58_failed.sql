@@ -316,6 +316,48 @@ $$;
 COMMENT ON FUNCTION evstore._failed_take(bigint, integer, bigint, bigint, bigint, boolean) IS 'delivers what is due with a claim';
 
 /*
+ * Rows for events after the cursor whose key has an earlier one that is not done:
+ * they wait for it, or are parked behind it.  With positions, for all events but
+ * these.
+ */
+CREATE OR REPLACE FUNCTION evstore._failed_pass_over(sub bigint, slot integer, after bigint, up_to bigint,
+	positions bigint[] DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s evstore.subscription;
+BEGIN
+	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
+	INSERT INTO evstore.failed_event (subscription_id, "position", key_hash, key, state, attempts,
+		retry_at, reason, behind, first_failed_at, last_failed_at)
+	SELECT sub, e.at_position, e.key_hash, e.key,
+		CASE WHEN b.state IS NULL THEN 'retry'
+			WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN 'parked'
+			ELSE 'waiting' END,
+		0,
+		CASE WHEN b.state IS NULL THEN evstore._now() END,
+		CASE WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN 'behind' END,
+		CASE WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN b."position" END,
+		evstore._now(), evstore._now()
+	FROM evstore._slot_events(s.name, slot, after, up_to) e
+		LEFT JOIN LATERAL (
+			SELECT f.state, f."position"
+			FROM evstore.failed_event f
+			WHERE f.subscription_id = sub AND f.key_hash = e.key_hash
+				AND f."position" < e.at_position AND f.state <> 'done'
+				AND s.on_failure <> 'skip'
+			ORDER BY f.state = 'parked', f."position" LIMIT 1) b ON true
+	WHERE NOT EXISTS (SELECT FROM evstore.failed_event f
+			WHERE f.subscription_id = sub AND f."position" = e.at_position)
+		AND CASE WHEN positions IS NULL THEN b.state IS NOT NULL
+			ELSE e.at_position <> ALL (positions) END;
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_pass_over(bigint, integer, bigint, bigint, bigint[]) IS 'rows for events that must wait for an earlier one of their key';
+
+/*
  * The cursor goes from after to up_to.  What was delivered with the claim is
  * done; so are the events it passes, but for those whose key has an earlier one
  * that is not.  With positions, only those are done, and the others are due.
@@ -331,6 +373,10 @@ DECLARE
 	done bigint[];
 BEGIN
 	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
+	-- first: what waited for an event that is done now has not been given
+	IF up_to > after AND (s.on_failure <> 'skip' OR positions IS NOT NULL) THEN
+		PERFORM evstore._failed_pass_over(sub, slot, after, up_to, positions);
+	END IF;
 	WITH d AS (
 		DELETE FROM evstore.failed_event f
 		WHERE f.subscription_id = sub AND f."position" <= up_to AND f.key_hash % s.slots = slot
@@ -338,32 +384,6 @@ BEGIN
 			AND (positions IS NULL OR f."position" = ANY (positions))
 		RETURNING f.key_hash)
 	SELECT array_agg(DISTINCT d.key_hash) INTO done FROM d;
-
-	IF up_to > after AND (s.on_failure <> 'skip' OR positions IS NOT NULL) THEN
-		INSERT INTO evstore.failed_event (subscription_id, "position", key_hash, key, state, attempts,
-			retry_at, reason, behind, first_failed_at, last_failed_at)
-		SELECT sub, e.at_position, e.key_hash, e.key,
-			CASE WHEN b.state IS NULL THEN 'retry'
-				WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN 'parked'
-				ELSE 'waiting' END,
-			0,
-			CASE WHEN b.state IS NULL THEN evstore._now() END,
-			CASE WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN 'behind' END,
-			CASE WHEN b.state = 'parked' AND s.on_failure = 'park_key' THEN b."position" END,
-			evstore._now(), evstore._now()
-		FROM evstore._slot_events(s.name, slot, after, up_to) e
-			LEFT JOIN LATERAL (
-				SELECT f.state, f."position"
-				FROM evstore.failed_event f
-				WHERE f.subscription_id = sub AND f.key_hash = e.key_hash
-					AND f."position" < e.at_position AND f.state <> 'done'
-					AND s.on_failure <> 'skip'
-				ORDER BY f.state = 'parked', f."position" LIMIT 1) b ON true
-		WHERE NOT EXISTS (SELECT FROM evstore.failed_event f
-				WHERE f.subscription_id = sub AND f."position" = e.at_position)
-			AND CASE WHEN positions IS NULL THEN b.state IS NOT NULL
-				ELSE e.at_position <> ALL (positions) END;
-	END IF;
 	DELETE FROM evstore.failed_event f
 	WHERE f.subscription_id = sub AND f.state = 'done' AND f."position" <= up_to
 		AND f.key_hash % s.slots = slot;

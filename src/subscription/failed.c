@@ -195,6 +195,22 @@ evs_failed_pass(const EvsSlot *slot, int64 up_to)
 }
 
 void
+evs_failed_pass_over(const EvsSlot *slot, int64 up_to)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._failed_pass_over($1, $2, $3, $4)",
+		.nargs = 4, .types = {INT8OID, INT4OID, INT8OID, INT8OID},
+	};
+	Datum		args[4];
+
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int32GetDatum(slot->slot);
+	args[2] = Int64GetDatum(slot->cursor);
+	args[3] = Int64GetDatum(up_to);
+	(void) evs_spi_call(&plan, args, NULL);
+}
+
+void
 evs_failed_pass_some(const EvsSlot *slot, int64 up_to, Datum positions)
 {
 	static EvsSpiPlan plan = {

@@ -51,6 +51,12 @@ extern void evs_failed_park_head(const EvsSlot *slot);
 /* The cursor moves to here: all up to it are done, but for what must wait. */
 extern void evs_failed_pass(const EvsSlot *slot, int64 up_to);
 
+/*
+ * Events up to here that must wait are remembered, so that they are not taken
+ * for given when what they waited for is done before the cursor passes them.
+ */
+extern void evs_failed_pass_over(const EvsSlot *slot, int64 up_to);
+
 /* Only these are done, of those up to the last of them. */
 extern void evs_failed_pass_some(const EvsSlot *slot, int64 up_to, Datum positions);
 

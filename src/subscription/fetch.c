@@ -56,6 +56,8 @@ typedef struct Held
 	bool		claimed;		/* by this fetch */
 	bool		alone;			/* and who lost it had one event only */
 	bool		passed;			/* events that must wait were passed over */
+	bool		closed;			/* nothing more can be given now */
+	int64		passed_to;		/* the last of them without a row, or 0 */
 	int			limit;			/* events wanted, 0 = any number */
 	int			count;			/* events given, due ones included */
 	int64		first;			/* new event given, or 0 */
@@ -319,6 +321,34 @@ held_of_event(FetchState *state, EvsLogCursor *cursor, uint32 *key_hash)
 	return state->held[evs_subscription_slot_of(*key_hash, state->subscription.slots)];
 }
 
+/*
+ * Must the event wait?  That will be written down, so the slot is locked; if
+ * somebody else has it, nothing that comes after can be given.
+ */
+static bool
+pass_over(FetchState *state, Held *held, int64 position, uint32 key_hash)
+{
+	EvsSlot		again;
+
+	if (!held->state.pending)
+		return false;
+	if (evs_failed_has_position(&held->failed, position))
+		held->passed = true;
+	else if (!evs_failed_must_wait(&held->failed, key_hash, position))
+		return false;
+	else if (state->result == NULL)
+		held->passed = true;
+	else if (held->dirty ||
+			 (lock_and_read(state, held->state.slot, &again) && again.seq == held->state.seq))
+	{
+		held->passed = held->dirty = true;
+		held->passed_to = position;
+	}
+	else
+		held->closed = true;
+	return true;
+}
+
 static void
 give_new_event(FetchState *state, Held *held, EvsLogCursor *cursor, uint32 key_hash)
 {
@@ -327,13 +357,8 @@ give_new_event(FetchState *state, Held *held, EvsLogCursor *cursor, uint32 key_h
 
 	if (position <= held->state.cursor)
 		return;
-	if (held->state.pending &&
-		(evs_failed_has_position(&held->failed, position) ||
-		 evs_failed_must_wait(&held->failed, key_hash, position)))
-	{
-		held->passed = true;
+	if (held->closed || pass_over(state, held, position, key_hash))
 		return;
-	}
 	if (held->limit > 0 && held->count >= held->limit)
 		return;
 	if (held->first == 0)
@@ -401,7 +426,12 @@ advance(FetchState *state, Held *held, int64 scanned)
 {
 	EvsSlot    *slot = &held->state;
 
-	if (held->count > 0 || scanned <= slot->cursor)
+	if (held->passed_to > 0)
+	{
+		evs_slot_check_visible(state->states, slot);
+		evs_failed_pass_over(slot, held->passed_to);
+	}
+	if (held->count > 0 || held->closed || scanned <= slot->cursor)
 		return;
 	if (!held->dirty && !held->passed && state->subscription.next_slots == 0 &&
 		scanned - slot->cursor < ADVANCE_AFTER)
@@ -622,6 +652,9 @@ has_something(FetchState *state)
 	{
 		(void) give_new_events(state, end_of_slots(state, safe), snapshot);
 		found = state->remaining == 0;
+		/* what has only been passed over: the next fetch goes on behind it */
+		for (int i = 0; i < state->subscription.slots; i++)
+			found |= state->held[i] != NULL && state->held[i]->passed;
 	}
 	relation_close(state->states, AccessShareLock);
 	UnregisterSnapshot(snapshot);
