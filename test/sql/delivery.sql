@@ -152,10 +152,26 @@ SELECT later('10 s'), s, get(s), ack(s, 14), state(s) FROM unnest('{block_key,pa
 -- The other way round: first the later one.
 SELECT s, evstore.seek(s, 'beginning'), get(s), nack(s, 7), nack(s, 4), state(s), nack(s, 4, 'skip'), state(s) AS skipped, ack(s, 12), state(s) AS passed FROM unnest('{block_key,park_key,skip}'::text[]) AS s;
 SELECT later('20 s'), s, get(s), ack(s, 12), state(s), get(s), ack(s, 12), state(s) FROM unnest('{block_key,park_key,skip}'::text[]) AS s;
+-- What was passed over because its key waited is not acknowledged with what it waited for.
+SELECT s, evstore.seek(s, 'beginning'), get(s, 3), nack(s, 2), ack(s, 3), later('10 s'), get(s), ack(s, 14), state(s), get(s) AS rest FROM unnest('{block_key,park_key,skip}'::text[]) AS s;
+-- Nor when that is done, skipped or discarded before.
+SELECT s, evstore.seek(s, 'beginning'), get(s, 3), nack(s, 2), ack(s, 3), later('10 s'), get(s, 4), ack(s, 2), state(s), ack(s, 7), state(s) AS passed, get(s, 4) FROM unnest('{block_key,park_key,skip}'::text[]) AS s;
+SELECT s, evstore.seek(s, 'beginning'), get(s, 3), nack(s, 2), ack(s, 3), later('10 s'), get(s, 4), nack(s, 2, 'skip'), ack(s, 7), get(s, 4) FROM unnest('{block_key,park_key,skip}'::text[]) AS s;
+SELECT s, evstore.seek(s, 'beginning'), get(s, 3), nack(s, 2, 'park'), ack(s, 3), get(s, 4), evstore.discard_parked(s), ack(s, 7), get(s, 4), state(s) FROM unnest('{block_key,park_key,skip}'::text[]) AS s;
+SELECT s, evstore.seek(s, 'beginning'), get(s, 3), nack(s, 2, 'park'), ack(s, 3), get(s, 4), evstore.alter_subscription(s, options => '{"on_failure": "skip"}'), ack(s, 7), get(s, 4), state(s), evstore.alter_subscription(s, options => jsonb_build_object('on_failure', s)) FROM unnest('{block_key,park_key,skip}'::text[]) AS s;
 -- Those before the one that failed have not failed: they are given again.
 SELECT s, evstore.seek(s, 'beginning'), get(s), nack(s, 10), get(s), crash(s), ack(s, 5), state(s), get(s), ack(s, 13), state(s) AS passed FROM unnest('{block_key,park_key,skip}'::text[]) AS s;
 -- An event that has a word of its own already: nothing is said twice.
 SELECT s, evstore.seek(s, 'beginning'), get(s), nack(s, 4, 'park'), nack(s, 4), nack(s, 5, 'skip'), nack(s, 5), state(s), ack(s, 3), get(s) FROM unnest('{block_key,park_key,skip}'::text[]) AS s;
+
+-- Who waits for events is told of one that is due, though nothing has passed it yet.
+SELECT evstore.seek('block_key', 'end'), evstore.append_one('key-d', 'T');
+SELECT get('block_key'), nack('block_key', 15), later('10 s');
+SELECT clock_timestamp() AS began \gset
+CALL evstore.wait_for_events('block_key', 120000);
+SELECT get('block_key') IS NULL AS passes, clock_timestamp() - :'began' < interval '100 s' AS at_once;
+CALL evstore.wait_for_events('block_key', 120000);
+SELECT get('block_key'), ack('block_key', 15), clock_timestamp() - :'began' < interval '100 s' AS at_once;
 
 -- ---- the policy is changed ----
 
@@ -186,11 +202,11 @@ SELECT count(evstore.drop_subscription(subscription)) FROM evstore.subscriptions
 
 SELECT evstore.append_one('one-1', 'T', jsonb_build_object('n', n)) FROM generate_series(1, 10) AS n;
 SELECT make('d6 ' || policy, policy, filter => '{"streams": ["one-1"]}') FROM unnest('{block_key,park_key,skip}'::text[]) AS policy;
-SELECT policy, get('d6 ' || policy), nack('d6 ' || policy, 19), ack('d6 ' || policy, 24), state('d6 ' || policy) FROM unnest('{block_key,park_key,skip}'::text[]) AS policy;
+SELECT policy, get('d6 ' || policy), nack('d6 ' || policy, 20), ack('d6 ' || policy, 25), state('d6 ' || policy) FROM unnest('{block_key,park_key,skip}'::text[]) AS policy;
 \c
 SET evstore.now_override = '2030-01-02 12:00+00';
 SELECT policy, get('d6 ' || policy) FROM unnest('{block_key,park_key,skip}'::text[]) AS policy;
-SELECT policy, ack('d6 ' || policy, 24), get('d6 ' || policy), ack('d6 ' || policy, 24), state('d6 ' || policy) FROM unnest('{block_key,park_key,skip}'::text[]) AS policy;
+SELECT policy, ack('d6 ' || policy, 25), get('d6 ' || policy), ack('d6 ' || policy, 25), state('d6 ' || policy) FROM unnest('{block_key,park_key,skip}'::text[]) AS policy;
 SELECT count(evstore.drop_subscription(subscription)) FROM evstore.subscriptions;
 
 -- ---- back-off, age, attempts ----
