@@ -155,7 +155,11 @@ BEGIN
 			IF jsonb_typeof(item.value) <> 'string' THEN
 				PERFORM evstore._invalid('$.options.key', 'must be stream, correlation or a jsonpath');
 			END IF;
-			PERFORM evstore._check_key(item.value #>> '{}');
+			BEGIN
+				PERFORM evstore._check_key(item.value #>> '{}');
+			EXCEPTION WHEN SQLSTATE 'VS010' THEN
+				PERFORM evstore._invalid('$.options.key', 'must be stream, correlation or a jsonpath');
+			END;
 			s.key := item.value #>> '{}';
 		WHEN 'notify' THEN
 			IF jsonb_typeof(item.value) <> 'boolean' THEN

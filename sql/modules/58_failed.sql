@@ -143,9 +143,10 @@ END
 $$;
 COMMENT ON FUNCTION evstore._seconds(text, jsonb) IS 'a duration in a definition';
 
--- Which keys must wait, and which events beyond the cursor have rows.
+-- Which keys must wait, from which position on, and which events beyond the cursor
+-- have rows.
 CREATE OR REPLACE FUNCTION evstore._failed_load(sub bigint, slot integer, after bigint,
-	OUT key_hashes bigint[], OUT positions bigint[], OUT next_retry timestamptz)
+	OUT key_hashes bigint[], OUT wait_from bigint[], OUT positions bigint[], OUT next_retry timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -154,10 +155,12 @@ DECLARE
 BEGIN
 	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
 	IF s.on_failure <> 'skip' THEN
-		SELECT array_agg(DISTINCT f.key_hash ORDER BY f.key_hash) INTO key_hashes
-		FROM evstore.failed_event f
-		WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot
-			AND f.state NOT IN ('done', 'deferred');
+		SELECT array_agg(k.key_hash ORDER BY k.key_hash), array_agg(k."first" ORDER BY k.key_hash)
+		INTO key_hashes, wait_from
+		FROM (SELECT f.key_hash, min(f."position") AS "first"
+			FROM evstore.failed_event f
+			WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot AND f.state NOT IN ('done', 'deferred')
+			GROUP BY 1) k;
 	END IF;
 	SELECT array_agg(f."position" ORDER BY f."position") INTO positions
 	FROM evstore.failed_event f
@@ -352,18 +355,6 @@ END
 $$;
 COMMENT ON FUNCTION evstore._failed_hold(bigint, integer, bigint, bigint, bigint[]) IS 'rows for events that cannot be done yet';
 
--- What was delivered has been given back, not left: no attempt has failed.
-CREATE OR REPLACE FUNCTION evstore._failed_give_back(sub bigint, slot integer) RETURNS void
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	UPDATE evstore.failed_event f SET delivered_epoch = NULL
-	FROM evstore.subscription s
-	WHERE s.id = sub AND f.subscription_id = sub AND f.key_hash % s.slots = slot
-		AND f.delivered_epoch IS NOT NULL;
-END;
-COMMENT ON FUNCTION evstore._failed_give_back(bigint, integer) IS 'what was delivered with a claim has been given back';
-
 /*
  * The cursor goes from after to up_to.  What was delivered with the claim is
  * done; so are the events it passes, but for those whose key has an earlier one
@@ -380,6 +371,10 @@ DECLARE
 	done bigint[];
 BEGIN
 	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
+	-- first: what waited for an event that is done now has not been given
+	IF up_to > after AND (s.on_failure <> 'skip' OR positions IS NOT NULL) THEN
+		PERFORM evstore._failed_hold(sub, slot, after, up_to, positions);
+	END IF;
 	WITH d AS (
 		DELETE FROM evstore.failed_event f
 		WHERE f.subscription_id = sub AND f."position" <= up_to AND f.key_hash % s.slots = slot

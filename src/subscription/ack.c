@@ -209,7 +209,7 @@ count_events(const ClaimedSlot *slot, int64 up_to)
 
 		if (evs_subscription_slot_of(hash, slot->subscription.slots) == slot->state.slot &&
 			!evs_failed_has_position(&failed, evs_cursor_position(cursor)) &&
-			!evs_failed_has_key(&failed, hash))
+			!evs_failed_must_wait(&failed, hash, evs_cursor_position(cursor)))
 			n++;
 	}
 	evs_cursor_close(cursor);

@@ -33,7 +33,7 @@ void
 evs_failed_load(const EvsSlot *slot, EvsFailedKeys *keys)
 {
 	static EvsSpiPlan plan = {
-		.sql = "SELECT f.key_hashes, f.positions, f.next_retry FROM evstore._failed_load($1, $2, $3) f",
+		.sql = "SELECT f.key_hashes, f.wait_from, f.positions, f.next_retry FROM evstore._failed_load($1, $2, $3) f",
 		.nargs = 3, .types = {INT8OID, INT4OID, INT8OID},
 	};
 	Datum		args[3];
@@ -49,15 +49,19 @@ evs_failed_load(const EvsSlot *slot, EvsFailedKeys *keys)
 	keys->keys = palloc(sizeof(uint32) * Max(keys->nkeys, 1));
 	for (int i = 0; i < keys->nkeys; i++)
 		keys->keys[i] = (uint32) DatumGetInt64(numbers[i]);
-	keys->npositions = get_numbers(rows.values[1], rows.nulls[1], &numbers);
+	(void) get_numbers(rows.values[1], rows.nulls[1], &numbers);
+	keys->wait_from = palloc(sizeof(int64) * Max(keys->nkeys, 1));
+	for (int i = 0; i < keys->nkeys; i++)
+		keys->wait_from[i] = DatumGetInt64(numbers[i]);
+	keys->npositions = get_numbers(rows.values[2], rows.nulls[2], &numbers);
 	keys->positions = palloc(sizeof(int64) * Max(keys->npositions, 1));
 	for (int i = 0; i < keys->npositions; i++)
 		keys->positions[i] = DatumGetInt64(numbers[i]);
-	keys->next_retry = rows.nulls[2] ? 0 : DatumGetTimestampTz(rows.values[2]);
+	keys->next_retry = rows.nulls[3] ? 0 : DatumGetTimestampTz(rows.values[3]);
 }
 
 bool
-evs_failed_has_key(const EvsFailedKeys *keys, uint32 hash)
+evs_failed_must_wait(const EvsFailedKeys *keys, uint32 hash, int64 position)
 {
 	int			low = 0;
 	int			high = keys->nkeys;
@@ -67,7 +71,7 @@ evs_failed_has_key(const EvsFailedKeys *keys, uint32 hash)
 		int			middle = (low + high) / 2;
 
 		if (keys->keys[middle] == hash)
-			return true;
+			return position > keys->wait_from[middle];
 		if (keys->keys[middle] < hash)
 			low = middle + 1;
 		else
@@ -126,20 +130,6 @@ evs_failed_take(const EvsSlot *slot, int64 max_count, bool alone, int *n)
 		result[i].data = rows.nulls[i * rows.ncolumns + 2] ? (Datum) 0 : values[2];
 	}
 	return result;
-}
-
-void
-evs_failed_give_back(const EvsSlot *slot)
-{
-	static EvsSpiPlan plan = {
-		.sql = "SELECT evstore._failed_give_back($1, $2)",
-		.nargs = 2, .types = {INT8OID, INT4OID},
-	};
-	Datum		args[2];
-
-	args[0] = Int64GetDatum(slot->subscription_id);
-	args[1] = Int32GetDatum(slot->slot);
-	(void) evs_spi_call(&plan, args, NULL);
 }
 
 void

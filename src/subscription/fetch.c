@@ -65,9 +65,8 @@ typedef struct Held
 	bool		claimed;		/* by this fetch */
 	bool		alone;			/* and who lost it had one event only */
 	bool		passed;			/* events that must wait were passed over */
-	bool		unrecorded;		/* some of them have no row of their own yet */
-	bool		jumped;			/* and a later one was given */
-	bool		unavailable;	/* somebody else is at the slot: no more events */
+	bool		closed;			/* nothing more can be given now */
+	int64		passed_to;		/* the last of them without a row, or 0 */
 	int			limit;			/* events wanted, 0 = any number */
 	int			count;			/* events given, due ones included */
 	int64		first;			/* new event given, or 0 */
@@ -149,17 +148,11 @@ is_mine(const FetchState *state, const EvsSlot *slot)
 /*
  * Whoever had the slot went without a word.  If it had not got past the first
  * event of its claim, that event, or another of the batch, may be the reason:
- * try with half the batch, so that in the end one event is alone.  Who gave the
- * slot back did so in order.
+ * try with half the batch, so that in the end one event is alone.
  */
 static void
 suspect_batch(FetchState *state, EvsSlot *slot)
 {
-	if (slot->consumer == NULL && slot->pending)
-	{
-		evs_slot_check_visible(state->states, slot);
-		evs_failed_give_back(slot);
-	}
 	if (slot->consumer == NULL || slot->head <= slot->cursor)
 	{
 		slot->attempts = 0;
@@ -351,21 +344,29 @@ held_of_event(FetchState *state, EvsLogCursor *cursor, uint32 *key_hash)
 	return state->held[evs_subscription_slot_of(*key_hash, state->subscription.slots)];
 }
 
-/* Has it failed before, or another one of its key? */
+/*
+ * Must the event wait?  That will be written down, so the slot is locked; if
+ * somebody else has it, nothing that comes after can be given.
+ */
 static bool
-must_wait(Held *held, int64 position, uint32 key_hash)
+pass_over(FetchState *state, Held *held, int64 position, uint32 key_hash)
 {
+	if (!held->state.pending)
+		return false;
 	if (evs_failed_has_position(&held->failed, position))
-	{
 		held->passed = true;
-		return true;
-	}
-	if (evs_failed_has_key(&held->failed, key_hash))
+	else if (!evs_failed_must_wait(&held->failed, key_hash, position))
+		return false;
+	else if (state->result == NULL)
+		held->passed = true;
+	else if (lock_held(state, held))
 	{
-		held->passed = held->unrecorded = true;
-		return true;
+		held->passed = held->dirty = true;
+		held->passed_to = position;
 	}
-	return false;
+	else
+		held->closed = true;
+	return true;
 }
 
 static void
@@ -374,21 +375,12 @@ give_new_event(FetchState *state, Held *held, EvsLogCursor *cursor, uint32 key_h
 	int64		position = evs_cursor_position(cursor);
 	int			attempt = 1;
 
-	if (position <= held->state.cursor || held->unavailable)
+	if (position <= held->state.cursor)
 		return;
-	if (held->state.pending && must_wait(held, position, key_hash))
+	if (held->closed || pass_over(state, held, position, key_hash))
 		return;
 	if (held->limit > 0 && held->count >= held->limit)
 		return;
-	if (held->unrecorded && state->result != NULL)
-	{
-		if (!held->jumped && !lock_held(state, held))
-		{
-			held->unavailable = true;
-			return;
-		}
-		held->jumped = true;
-	}
 	if (held->first == 0)
 	{
 		held->first = position;
@@ -455,7 +447,12 @@ advance(FetchState *state, Held *held, int64 scanned)
 {
 	EvsSlot    *slot = &held->state;
 
-	if (held->count > 0 || held->unavailable || scanned <= slot->cursor)
+	if (held->passed_to > 0)
+	{
+		evs_slot_check_visible(state->states, slot);
+		evs_failed_hold(slot, held->passed_to);
+	}
+	if (held->count > 0 || held->closed || scanned <= slot->cursor)
 		return;
 	if (!held->dirty && !held->passed && state->subscription.next_slots == 0 &&
 		scanned - slot->cursor < ADVANCE_AFTER)
@@ -473,19 +470,6 @@ advance(FetchState *state, Held *held, int64 scanned)
 	else
 		slot->checkpoint = Max(slot->checkpoint, scanned);
 	held->dirty = true;
-}
-
-/*
- * What was passed over before something that was given gets rows.  Without,
- * the cursor would pass it later, when what it waits for may have been done.
- */
-static void
-record_passed(FetchState *state, Held *held)
-{
-	if (!held->jumped)
-		return;
-	evs_failed_hold(&held->state, held->last);
-	state->wrote = true;
 }
 
 static void
@@ -531,7 +515,6 @@ give_events(FetchState *state, Snapshot snapshot, int64 safe)
 		if (state->held[i] != NULL)
 		{
 			advance(state, state->held[i], scanned);
-			record_passed(state, state->held[i]);
 			write_back(state, state->held[i]);
 		}
 }
@@ -704,6 +687,9 @@ has_something(FetchState *state)
 	{
 		(void) give_new_events(state, end_of_slots(state, safe), snapshot);
 		found = state->remaining == 0;
+		/* what has only been passed over: the next fetch goes on behind it */
+		for (int i = 0; i < state->subscription.slots; i++)
+			found |= state->held[i] != NULL && state->held[i]->passed;
 	}
 	relation_close(state->states, AccessShareLock);
 	UnregisterSnapshot(snapshot);
