@@ -148,7 +148,7 @@ target_of() {
 # is one for each hundred events, as a ticker would have made them by and by.
 prepare_pgq_consume() {
 	prepare_consume
-	sql -d consume -o /dev/null <<-'END'
+	sql -d consume -o /dev/null <<-'SQL'
 		CREATE EXTENSION pgq;
 		SELECT pgq.create_queue('account');
 		SELECT pgq.set_queue_config('account', 'ticker_max_count', '1');
@@ -168,7 +168,7 @@ prepare_pgq_consume() {
 				END IF;
 			END LOOP;
 		END $$;
-	END
+	SQL
 	PGOPTIONS="$PGOPTIONS -c synchronous_commit=off" sql -d consume -c 'CALL public.fill_queue()' -c 'VACUUM (ANALYZE)'
 }
 
