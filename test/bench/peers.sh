@@ -4,15 +4,18 @@
 #
 # Measure evstore against other systems on the same server: PgQ (a queue, from
 # Debian), message-db and Emmett (event stores, from npm).  One event a call, 10,000
-# streams of one category, durable commits.  What is missing is installed: PgQ with
-# apt-get, the npm packages below tmp_bench; a system that cannot be had is left out.
+# streams of one category, durable commits; and taking them out again, from PgQ.  What
+# is missing is installed: PgQ with apt-get, the npm packages below tmp_bench; a system
+# that cannot be had is left out.
 #
 # A call is what the system's client library sends, but as a prepared statement and
 # without a transaction around it, which spares the peers round trips.
 
 . "$(dirname "$0")/lib.sh"
+. "$BENCH_DIR/cases/consume.sh"
 
 PEERS=(pgq message_db emmett)
+CONSUME_FROM_PGQ=1
 NPM_PACKAGES=(@eventide/message-db@1.3.1 @event-driven-io/emmett-postgresql@0.42.0 @event-driven-io/emmett@0.42.0
 	@event-driven-io/pongo@0.16.11 pg@8)
 
@@ -21,12 +24,12 @@ install_packages() {
 	find_postgres
 	local control
 	control=$("$PG_CONFIG" --sharedir)/extension/pgq.control
-	if wanted pgq && [[ ! -f $control ]] && ((EUID == 0)) && command -v apt-get >/dev/null; then
+	if { wanted pgq || wanted pgq_consume; } && [[ ! -f $control ]] && ((EUID == 0)) && command -v apt-get >/dev/null; then
 		progress 'installing PgQ'
 		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "postgresql-$PG_MAJOR-pgq3" \
 			>/dev/null 2>&1 || true
 	fi
-	[[ -f $control ]] || leave_out pgq
+	[[ -f $control ]] || { leave_out pgq; CONSUME_FROM_PGQ=; }
 }
 
 install_npm_packages() {
@@ -141,6 +144,41 @@ target_of() {
 	esac
 }
 
+# The same events, in the same database; a batch is between two ticks, of which there
+# is one for each hundred events, as a ticker would have made them by and by.
+prepare_pgq_consume() {
+	prepare_consume
+	sql -d consume -o /dev/null <<-'SQL'
+		CREATE EXTENSION pgq;
+		SELECT pgq.create_queue('account');
+		SELECT pgq.set_queue_config('account', 'ticker_max_count', '1');
+		SELECT pgq.ticker('account');
+		CREATE PROCEDURE public.fill_queue() LANGUAGE plpgsql AS $$
+		DECLARE
+			e record;
+			n int := 0;
+		BEGIN
+			FOR e IN SELECT type, data::text FROM evstore.events ORDER BY "position" LOOP
+				PERFORM pgq.insert_event('account', e.type, e.data);
+				n := n + 1;
+				IF n % 100 = 0 THEN
+					COMMIT;
+					PERFORM pgq.ticker('account');
+					COMMIT;
+				END IF;
+			END LOOP;
+		END $$;
+	SQL
+	PGOPTIONS="$PGOPTIONS -c synchronous_commit=off" sql -d consume -c 'CALL public.fill_queue()' -c 'VACUUM (ANALYZE)'
+}
+
+# Each time a new consumer, which begins at the first tick.
+pgq_consumed() {
+	local consumer=c$EPOCHREALTIME
+	sql -d consume -o /dev/null -c "SELECT pgq.register_consumer_at('account', '$consumer', min(tick_id)) FROM pgq.tick"
+	"$CLIENT" consume consume pgq "$consumer" 1 "$BENCH_BACKLOG" "$BENCH_SECONDS"
+}
+
 # What an event takes: SIZE_EVENTS events by eight clients, after a checkpoint.  The
 # first change to a page after it puts the whole page into the WAL, told apart here.
 SIZE_EVENTS=50000
@@ -185,10 +223,12 @@ install_npm_packages
 make_parameters
 bench_server peers
 print_machine
-for system in evstore "${PEERS[@]}"; do
-	[[ $system == evstore ]] || wanted "$system" || leave_out "$system"
+for system in "${PEERS[@]}"; do
+	wanted "$system" || leave_out "$system"
 done
-for system in evstore "${PEERS[@]}"; do
+SYSTEMS=("${PEERS[@]}")
+((${#PEERS[@]} == 0)) || SYSTEMS=(evstore "${PEERS[@]}")
+for system in "${SYSTEMS[@]}"; do
 	progress "setting up $system"
 	"setup_$system"
 	warm_up "$system" 8 1 "$system"
@@ -200,8 +240,13 @@ for system in "${PEERS[@]}"; do
 			"events evstore $clients" "events $system $clients"
 	done
 done
+if [[ -n $CONSUME_FROM_PGQ ]] && { wanted pgq || wanted pgq_consume; }; then
+	progress 'setting up pgq_consume'
+	prepare_pgq_consume
+	compare pgq_consume '1 consumer, fetch 100 and ack; batches of 100' 1 'consumed one 1' pgq_consumed
+fi
 say
-for system in evstore "${PEERS[@]}"; do
+for system in "${SYSTEMS[@]}"; do
 	measure_sizes "$system"
 done
 say

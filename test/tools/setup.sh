@@ -75,7 +75,7 @@ from_debian() {
 
 wanted() {
 	printf '%s\n' gcc make libc6-dev perl libtap-parser-sourcehandler-pgtap-perl libipc-run-perl
-	! from_debian || printf '%s\n' "postgresql-$major" "postgresql-server-dev-$major" "postgresql-$major-pgtap"
+	! from_debian || printf '%s\n' "postgresql-$major" "postgresql-server-dev-$major" "postgresql-$major-pgtap" libpq-dev
 	[[ -z ${versions:-} ]] || printf '%s\n' mmdebstrap
 }
 

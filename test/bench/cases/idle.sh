@@ -25,19 +25,29 @@ case_idle() {
 		"$(median "${used[@]}")" $((IDLE_SECONDS * 1000)) "${ratios[@]}"
 }
 
-# server_milliseconds SECONDS: what the server's processes use in this time.  None of
-# them begins or ends meanwhile.
+# server_milliseconds SECONDS: what the server's processes use in this time
 server_milliseconds() {
-	local before
-	before=$(server_nanoseconds)
+	server_nanoseconds >"$TMP/before"
 	sleep "$1"
-	awk -v a="$before" -v b="$(server_nanoseconds)" 'BEGIN { print (b - a) / 1e6 }'
+	server_nanoseconds >"$TMP/after"
+	# NR == FNR: the first file; what has begun meanwhile counts as a whole
+	awk 'NR == FNR { before[$1] = $2; next }
+		{
+			used = ($2 - before[$1]) / 1e6
+			sum += used
+			if (used > most) { most = used; $1 = $2 = ""; who = $0 }
+		}
+		END {
+			printf "# most of it:%s, %.1f ms\n", who, most >"/dev/stderr"
+			printf "%.1f\n", sum
+		}' "$TMP/before" "$TMP/after"
 }
 
+# Process, nanoseconds and title of each.
 server_nanoseconds() {
-	local postmaster
+	local postmaster pid
 	postmaster=$(head -n 1 "$SERVER_DATA/postmaster.pid")
 	for pid in "$postmaster" $(cat "/proc/$postmaster/task/$postmaster/children"); do
-		cat "/proc/$pid/schedstat"
-	done | awk '{ sum += $1 } END { printf "%.0f\n", sum }'
+		printf '%s %s %s\n' "$pid" "$(cut -d ' ' -f 1 "/proc/$pid/schedstat")" "$(tr '\0' ' ' <"/proc/$pid/cmdline")"
+	done
 }
