@@ -2,6 +2,8 @@
 #
 # The demo: 20,000 real flights as 60,000 events, with every figure checked.
 #
+# Then two consumers share them, and one is killed.
+#
 # Wants a running server with evstore installed, in PGHOST, PGPORT, PGUSER and
 # PGDATABASE: a superuser and a database without evstore.  "make demo" starts
 # a private one.  The exit status is 1 as soon as a step fails or a number
@@ -14,11 +16,17 @@ writers=4
 
 export PGOPTIONS="${PGOPTIONS:-} -c timezone=UTC -c client_min_messages=warning"
 
-trap '[ $? -eq 0 ] || { echo "The demo FAILED." >&2; exit 1; }' EXIT
+failed= scratch=$(mktemp -d)
+trap '[ $? -eq 0 ] || failed=1
+	rm -rf "$scratch"
+	[ -z "$failed" ] || { echo "The demo FAILED." >&2; exit 1; }' EXIT
 
 sql() {
 	psql -X -q -A -t -v ON_ERROR_STOP=1 "$@"
 }
+
+# shellcheck source=consume.sh
+. "$here/consume.sh"
 
 # The setting belongs to the library, which the first session has to load.
 sql -f "$here/partition_size.sql"
@@ -40,12 +48,15 @@ sql -v started="$started" -v writers="$writers" -f "$here/loaded.sql"
 sql -f "$here/promises.sql"
 sql -f "$here/read.sql"
 sql -f "$here/totals.sql"
+consume_in_a_group
+sql -f "$here/poison.sql"
+wake_up
 
-failed=$(sql -c 'SELECT count(*) FROM demo.checked WHERE NOT ok')
+wrong=$(sql -c 'SELECT count(*) FROM demo.checked WHERE NOT ok')
 passed=$(sql -c 'SELECT count(*) FROM demo.checked WHERE ok')
 echo
-if [ "$failed" -ne 0 ]; then
-	echo "$failed checks FAILED, $passed passed."
+if [ "$wrong" -ne 0 ]; then
+	echo "$wrong checks FAILED, $passed passed."
 	exit 1
 fi
 echo "All $passed checks passed."

@@ -23,5 +23,15 @@ SELECT * FROM evstore.append('order-2', 'OrderPlaced', '{"total": 15}',
 SELECT version, type, data FROM evstore.read_stream('order-1');
 SELECT position, stream, type FROM evstore.read_all(after => 1);
 
+SELECT evstore.create_subscription('mailer', '{"categories": ["order"]}');
+SELECT slot, epoch, position, stream, type FROM evstore.fetch('mailer', 'mailer-1');
+
+BEGIN;
+CREATE TABLE mail AS SELECT 'order-1' AS stream, 'your order is paid' AS text;
+SELECT evstore.ack('mailer', slot => 0, epoch => 2, up_to => 2) AS checkpoint;
+COMMIT;
+
+SELECT slot, epoch, position, stream, type FROM evstore.fetch('mailer', 'mailer-1');
+
 \c :main
 DROP DATABASE evstore_readme;
