@@ -163,7 +163,7 @@ for my $how (sort keys %deaths)
 
 	is(scalar @$given, 8, "$how: one consumer has all slots");
 	is(scalar @{ fetch($two, $name, 'b') }, 0, "$how: nothing is left for another one");
-	# the first fetch makes it a member, this one may sleep
+	# the first fetch made it a member, this one has nothing to write and waits
 	$two->send("SELECT slot, epoch, attempt, position FROM evstore.fetch('$name', 'b', 100, 60000)");
 	ok($two->waits($observer, 'Extension'), "$how: it waits");
 	my $began = time;
