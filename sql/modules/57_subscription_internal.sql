@@ -139,10 +139,10 @@ BEGIN
 	FOR item IN SELECT key, value FROM jsonb_each(options) LOOP
 		CASE item.key
 		WHEN 'lease' THEN
-			s.lease := evstore._seconds('$.options.lease', item.value) * 1000;
-			IF s.lease NOT BETWEEN 100 AND 86400000 THEN
+			IF evstore._seconds('$.options.lease', item.value) NOT BETWEEN 0.1 AND 86400 THEN
 				PERFORM evstore._invalid('$.options.lease', 'must be between 0.1 s and a day');
 			END IF;
+			s.lease := evstore._seconds('$.options.lease', item.value) * 1000;
 		WHEN 'retry' THEN
 			s.retry := evstore.retry_policy(item.value);
 		WHEN 'on_failure' THEN
@@ -155,7 +155,11 @@ BEGIN
 			IF jsonb_typeof(item.value) <> 'string' THEN
 				PERFORM evstore._invalid('$.options.key', 'must be stream, correlation or a jsonpath');
 			END IF;
-			PERFORM evstore._check_key(item.value #>> '{}');
+			BEGIN
+				PERFORM evstore._check_key(item.value #>> '{}');
+			EXCEPTION WHEN SQLSTATE 'VS010' THEN
+				PERFORM evstore._invalid('$.options.key', 'must be stream, correlation or a jsonpath');
+			END;
 			s.key := item.value #>> '{}';
 		WHEN 'notify' THEN
 			IF jsonb_typeof(item.value) <> 'boolean' THEN

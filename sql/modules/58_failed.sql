@@ -54,7 +54,7 @@ BEGIN
 					OR item.value::numeric % 1 <> 0 THEN
 				PERFORM evstore._invalid('$.retry.max_attempts', 'must be a whole number between 1 and 1000000');
 			END IF;
-			result := result || jsonb_build_object(item.key, item.value);
+			result := result || jsonb_build_object(item.key, item.value::numeric::integer);
 		WHEN 'factor' THEN
 			IF jsonb_typeof(item.value) <> 'number' OR item.value::numeric NOT BETWEEN 1 AND 1000 THEN
 				PERFORM evstore._invalid('$.retry.factor', 'must be a number between 1 and 1000');
@@ -143,9 +143,10 @@ END
 $$;
 COMMENT ON FUNCTION evstore._seconds(text, jsonb) IS 'a duration in a definition';
 
--- Which keys must wait, and which events beyond the cursor have rows.
+-- Which keys must wait, from which position on, and which events beyond the cursor
+-- have rows.
 CREATE OR REPLACE FUNCTION evstore._failed_load(sub bigint, slot integer, after bigint,
-	OUT key_hashes bigint[], OUT positions bigint[], OUT next_retry timestamptz)
+	OUT key_hashes bigint[], OUT wait_from bigint[], OUT positions bigint[], OUT next_retry timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -154,10 +155,12 @@ DECLARE
 BEGIN
 	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
 	IF s.on_failure <> 'skip' THEN
-		SELECT array_agg(DISTINCT f.key_hash ORDER BY f.key_hash) INTO key_hashes
-		FROM evstore.failed_event f
-		WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot
-			AND f.state NOT IN ('done', 'deferred');
+		SELECT array_agg(k.key_hash ORDER BY k.key_hash), array_agg(k."first" ORDER BY k.key_hash)
+		INTO key_hashes, wait_from
+		FROM (SELECT f.key_hash, min(f."position") AS "first"
+			FROM evstore.failed_event f
+			WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot AND f.state NOT IN ('done', 'deferred')
+			GROUP BY 1) k;
 	END IF;
 	SELECT array_agg(f."position" ORDER BY f."position") INTO positions
 	FROM evstore.failed_event f
@@ -257,49 +260,61 @@ END
 $$;
 COMMENT ON FUNCTION evstore._failed_resolve(bigint, bigint) IS 'removes a failed event, and makes due what waited for it';
 
--- Deliver what is due with a claim.
+/*
+ * Deliver what is due with a claim.  If the claim before ended without a word
+ * while it had some of it, one of them may be the reason: the first one counts
+ * an attempt, and half of them are delivered this time.  An event is parked when
+ * it was alone, and the claim before had no other event at all.
+ */
 CREATE OR REPLACE FUNCTION evstore._failed_take(sub bigint, slot integer, after bigint, epoch bigint,
-	max_count bigint)
+	max_count bigint, alone boolean)
 RETURNS TABLE (at_position bigint, attempts integer, data jsonb)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	s evstore.subscription;
-	r record;
+	lost bigint[];
 	n integer;
 BEGIN
+	IF max_count <= 0 THEN
+		RETURN;
+	END IF;
 	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
-	FOR r IN
-		SELECT f."position", f.attempts, f.delivered_epoch, f.data
-		FROM evstore.failed_event f
-		WHERE f.subscription_id = sub AND f.state IN ('retry', 'deferred') AND f.retry_at <= evstore._now()
-			AND f."position" <= after AND f.key_hash % s.slots = slot
-		ORDER BY f."position"
-		LIMIT max_count
-	LOOP
-		n := r.attempts;
-		-- whoever had it went without a word
-		IF r.delivered_epoch <> epoch THEN
-			n := n + 1;
-			IF n >= (s.retry ->> 'max_attempts')::integer THEN
-				PERFORM evstore._failed_park(sub, r."position", 'poison',
-					format('its consumer ended %s times while it had the event', n));
-				CONTINUE;
-			END IF;
+	SELECT array_agg(f."position" ORDER BY f."position") INTO lost
+	FROM evstore.failed_event f
+	WHERE f.subscription_id = sub AND f.state = 'retry' AND f.delivered_epoch <> epoch
+		AND f."position" <= after AND f.key_hash % s.slots = slot;
+	IF lost IS NOT NULL THEN
+		UPDATE evstore.failed_event f
+		SET delivered_epoch = NULL,
+			attempts = f.attempts + CASE WHEN f."position" = lost[1] THEN 1 ELSE 0 END
+		WHERE f.subscription_id = sub AND f."position" = ANY (lost);
+		SELECT f.attempts INTO n
+		FROM evstore.failed_event f WHERE f.subscription_id = sub AND f."position" = lost[1];
+		IF alone AND cardinality(lost) = 1 AND n >= (s.retry ->> 'max_attempts')::integer THEN
+			PERFORM evstore._failed_park(sub, lost[1], 'poison',
+				format('its consumer ended %s times while it had the event', n));
+		ELSE
+			max_count := LEAST(max_count, GREATEST(1, cardinality(lost) / 2));
 		END IF;
-		UPDATE evstore.failed_event f SET state = 'retry', delivered_epoch = epoch, attempts = n
-		WHERE f.subscription_id = sub AND f."position" = r."position" AND f.state IN ('retry', 'deferred');
-		IF FOUND THEN
-			at_position := r."position";
-			attempts := n;
-			data := r.data;
-			RETURN NEXT;
-		END IF;
-	END LOOP;
+	END IF;
+	RETURN QUERY
+		WITH due AS (
+			SELECT f."position"
+			FROM evstore.failed_event f
+			WHERE f.subscription_id = sub AND f.state IN ('retry', 'deferred') AND f.retry_at <= evstore._now()
+				AND f."position" <= after AND f.key_hash % s.slots = slot
+			ORDER BY f."position" LIMIT max_count),
+		taken AS (
+			UPDATE evstore.failed_event f SET state = 'retry', delivered_epoch = epoch
+			FROM due
+			WHERE f.subscription_id = sub AND f."position" = due."position"
+			RETURNING f."position", f.attempts, f.data)
+		SELECT taken."position", taken.attempts, taken.data FROM taken ORDER BY 1;
 END
 $$;
-COMMENT ON FUNCTION evstore._failed_take(bigint, integer, bigint, bigint, bigint) IS 'delivers what is due with a claim';
+COMMENT ON FUNCTION evstore._failed_take(bigint, integer, bigint, bigint, bigint, boolean) IS 'delivers what is due with a claim';
 
 -- Events in (after, up_to] whose key has an earlier one that is not done get
 -- rows; with positions, those that are not among them.
@@ -356,6 +371,10 @@ DECLARE
 	done bigint[];
 BEGIN
 	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
+	-- first: what waited for an event that is done now has not been given
+	IF up_to > after AND (s.on_failure <> 'skip' OR positions IS NOT NULL) THEN
+		PERFORM evstore._failed_hold(sub, slot, after, up_to, positions);
+	END IF;
 	WITH d AS (
 		DELETE FROM evstore.failed_event f
 		WHERE f.subscription_id = sub AND f."position" <= up_to AND f.key_hash % s.slots = slot
@@ -386,28 +405,34 @@ END
 $$;
 COMMENT ON FUNCTION evstore._failed_pass(bigint, integer, bigint, bigint, bigint, bigint[]) IS 'the cursor of a slot goes on';
 
--- An event that is to be tried again waits for earlier ones of its key, so that
--- it is not due before they are.  One that was replayed does not mind parked ones.
-CREATE OR REPLACE FUNCTION evstore._failed_line_up(sub bigint, at_position bigint) RETURNS void
-LANGUAGE sql VOLATILE
+-- An event is to be retried, but not before an earlier one of its key.  One that
+-- was given alone, after those before it had been parked, does not mind them.
+CREATE OR REPLACE FUNCTION evstore._failed_wait(sub bigint, at_position bigint, after bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	UPDATE evstore.failed_event f
-	SET state = CASE WHEN b.parks THEN 'parked' ELSE 'waiting' END,
-		reason = CASE WHEN b.parks THEN 'behind' END,
-		behind = CASE WHEN b.parks THEN b."position" END,
-		retry_at = NULL, delivered_epoch = NULL
-	FROM (SELECT g."position", g.state = 'parked' AND s.on_failure = 'park_key' AS parks
-		FROM evstore.failed_event x
-			JOIN evstore.subscription s ON s.id = x.subscription_id
-			JOIN evstore.failed_event g ON g.subscription_id = x.subscription_id AND g.key_hash = x.key_hash
-				AND g."position" < x."position"
-		WHERE x.subscription_id = sub AND x."position" = at_position
-			AND (g.state IN ('retry', 'waiting') OR (g.state = 'parked' AND NOT x.replayed))
-		ORDER BY g.state = 'parked', g."position" LIMIT 1) b
-	WHERE f.subscription_id = sub AND f."position" = at_position;
-END;
-COMMENT ON FUNCTION evstore._failed_line_up(bigint, bigint) IS 'a failed event waits for earlier ones of its key';
+AS $$
+DECLARE
+	policy text := (SELECT x.on_failure FROM evstore.subscription x WHERE x.id = sub);
+	b record;
+BEGIN
+	SELECT g.state, g."position" INTO b
+	FROM evstore.failed_event f JOIN evstore.failed_event g USING (subscription_id, key_hash)
+	WHERE f.subscription_id = sub AND f."position" = at_position AND g."position" < at_position
+		AND (g.state IN ('retry', 'waiting') OR (g.state = 'parked' AND at_position > after))
+	ORDER BY g.state = 'parked', g."position" LIMIT 1;
+	IF NOT FOUND THEN
+		RETURN;
+	ELSIF b.state = 'parked' AND policy = 'park_key' THEN
+		UPDATE evstore.failed_event f
+		SET state = 'parked', retry_at = NULL, reason = 'behind', behind = b."position"
+		WHERE f.subscription_id = sub AND f."position" = at_position;
+	ELSE
+		UPDATE evstore.failed_event f SET state = 'waiting', retry_at = NULL
+		WHERE f.subscription_id = sub AND f."position" = at_position;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_wait(bigint, bigint, bigint) IS 'lets an event wait for an earlier one of its key';
 
 -- One event failed.
 CREATE OR REPLACE FUNCTION evstore._failed_nack(sub bigint, slot integer, after bigint, at_position bigint,
@@ -473,7 +498,7 @@ BEGIN
 		SET state = 'waiting', retry_at = NULL, delivered_epoch = NULL
 		WHERE f.subscription_id = sub AND f.key_hash = r.key_hash AND f."position" > at_position
 			AND f.state = 'retry';
-		PERFORM evstore._failed_line_up(sub, at_position);
+		PERFORM evstore._failed_wait(sub, at_position, after);
 	END IF;
 END
 $$;
@@ -509,31 +534,92 @@ COMMENT ON FUNCTION evstore._failed_nack_delivered(bigint, integer, bigint, bigi
 CREATE OR REPLACE FUNCTION evstore._failed_park_head(sub bigint, slot integer, after bigint, head bigint,
 	attempts integer)
 RETURNS void
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+AS $$
+BEGIN
 	INSERT INTO evstore.failed_event (subscription_id, "position", key_hash, key, state, attempts,
-		reason, error, first_failed_at, last_failed_at)
-	SELECT sub, e.at_position, e.key_hash, e.key, 'parked', _failed_park_head.attempts, 'poison',
-		format('its consumer ended %s times while it had the event', _failed_park_head.attempts),
+		first_failed_at, last_failed_at)
+	SELECT sub, e.at_position, e.key_hash, e.key, 'retry', _failed_park_head.attempts,
 		evstore._now(), evstore._now()
 	FROM evstore.subscription s
 		CROSS JOIN LATERAL evstore._slot_events(s.name, slot, head - 1, head) e
 	WHERE s.id = sub AND head > after
 	ON CONFLICT DO NOTHING;
-END;
+	IF FOUND THEN
+		PERFORM evstore._failed_park(sub, head, 'poison',
+			format('its consumer ended %s times while it had the event', attempts));
+	END IF;
+END
+$$;
 COMMENT ON FUNCTION evstore._failed_park_head(bigint, integer, bigint, bigint, integer) IS 'parks an event that ends its consumers';
 
-CREATE OR REPLACE FUNCTION evstore._slots_switch(sub bigint) RETURNS void
+-- Whoever has a claim gives it up, and is not to be blamed for what it had.
+CREATE OR REPLACE FUNCTION evstore._failed_release(sub bigint, slot integer) RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	UPDATE evstore.failed_event f SET delivered_epoch = NULL
+	FROM evstore.subscription s
+	WHERE s.id = sub AND f.subscription_id = sub AND f.key_hash % s.slots = slot
+		AND f.delivered_epoch IS NOT NULL;
+END;
+COMMENT ON FUNCTION evstore._failed_release(bigint, integer) IS 'what was delivered with a claim is not any more';
+
+/*
+ * on_failure has changed: what waited for an event may have to do so no longer,
+ * and the other way round.  All slots are locked.
+ */
+CREATE OR REPLACE FUNCTION evstore._failed_rearrange(sub bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	policy text := (SELECT x.on_failure FROM evstore.subscription x WHERE x.id = sub);
+BEGIN
+	IF policy = 'park_key' THEN
+		UPDATE evstore.failed_event f
+		SET state = 'parked', retry_at = NULL, delivered_epoch = NULL, reason = 'behind', behind = p."position"
+		FROM (SELECT g.key_hash, min(g."position") AS "position" FROM evstore.failed_event g
+			WHERE g.subscription_id = sub AND g.state = 'parked' GROUP BY 1) p
+		WHERE f.subscription_id = sub AND f.key_hash = p.key_hash AND f."position" > p."position"
+			AND f.state = 'waiting';
+	END IF;
+	IF policy = 'skip' THEN
+		UPDATE evstore.failed_event f SET state = 'retry', retry_at = evstore._now()
+		WHERE f.subscription_id = sub AND f.state = 'waiting';
+	ELSE
+		UPDATE evstore.failed_event f SET state = 'waiting', retry_at = NULL, delivered_epoch = NULL
+		WHERE f.subscription_id = sub AND f.state = 'retry'
+			AND EXISTS (SELECT FROM evstore.failed_event g
+				WHERE g.subscription_id = sub AND g.key_hash = f.key_hash AND g."position" < f."position"
+					AND (g.state IN ('retry', 'waiting') OR (g.state = 'parked' AND policy = 'block_key')));
+		PERFORM evstore._failed_promote(sub, ARRAY(SELECT DISTINCT f.key_hash FROM evstore.failed_event f
+			WHERE f.subscription_id = sub AND f.state = 'waiting'));
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_rearrange(bigint) IS 'what failed events mean for each other with a new policy';
+
+-- From now on the new number of slots counts.  false: somebody is changing the
+-- subscription; who has a slot must not wait for who may wait for the slot.
+CREATE OR REPLACE FUNCTION evstore._slots_switch(sub bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	PERFORM FROM evstore.subscription s WHERE s.id = sub FOR NO KEY UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
 	DELETE FROM evstore.slot_state t
 	USING evstore.subscription s
 	WHERE s.id = sub AND t.subscription_id = sub AND t.slot >= s.next_slots;
+	UPDATE evstore.failed_event f SET delivered_epoch = NULL
+	WHERE f.subscription_id = sub AND f.delivered_epoch IS NOT NULL;
 	UPDATE evstore.subscription s SET slots = s.next_slots, next_slots = NULL, drain_to = NULL
 	WHERE s.id = sub;
+	RETURN true;
 END
 $$;
 COMMENT ON FUNCTION evstore._slots_switch(bigint) IS 'from now on the new number of slots counts';

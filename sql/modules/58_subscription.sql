@@ -102,7 +102,8 @@ BEGIN
 				PERFORM evstore._slot_lock(s.id, i);
 			END LOOP;
 			s.next_slots := slots;
-			s.drain_to := COALESCE(s.drain_to, evstore.safe_position());
+			s.drain_to := COALESCE(s.drain_to, GREATEST(evstore.safe_position(),
+				(SELECT max(t.cursor) FROM evstore.subscription_slots t WHERE t.subscription = s.name)));
 		END IF;
 	END IF;
 	UPDATE evstore.subscription x
@@ -110,6 +111,10 @@ BEGIN
 		notify = s.notify, next_slots = s.next_slots, drain_to = s.drain_to
 	WHERE x.id = s.id;
 	IF s.on_failure <> o.on_failure THEN
+		FOR i IN 0 .. s.slots - 1 LOOP
+			PERFORM evstore._slot_lock(s.id, i);
+		END LOOP;
+		PERFORM evstore._failed_rearrange(s.id);
 		FOR i IN 0 .. s.slots - 1 LOOP
 			PERFORM evstore._slot_refresh(s.id, i);
 		END LOOP;
@@ -351,7 +356,9 @@ BEGIN
 	UPDATE evstore.failed_event f
 	SET state = CASE WHEN s.on_failure = 'skip' THEN 'retry' ELSE 'waiting' END,
 		retry_at = CASE WHEN s.on_failure = 'skip' THEN evstore._now() END,
-		replayed = true, attempts = 0, behind = NULL, reason = NULL,
+		replayed = f."position" <= (SELECT t.checkpoint FROM evstore.subscription_slots t
+			WHERE t.subscription = s.name AND t.slot = f.key_hash % s.slots),
+		attempts = 0, behind = NULL, reason = NULL,
 		data = COALESCE(replay_parked.data, f.data), first_failed_at = evstore._now()
 	WHERE f.subscription_id = s.id AND f."position" = ANY (chosen);
 	-- the first of each key, though an earlier one may still be parked

@@ -207,7 +207,7 @@ define_worker_settings(void)
 	 */
 	DefineCustomEnumVariable("evstore.notify",
 							 "Who tells listeners about new events.",
-							 "worker: the dispatcher; commit: each append, in its own transaction; off: nobody.",
+							 "worker: the dispatcher; commit: each appending transaction, on channel evstore only; off: nobody.",
 							 &evs_guc_notify, EVS_NOTIFY_WORKER, notify_modes, PGC_SUSET, 0,
 							 NULL, NULL, NULL);
 

@@ -62,7 +62,10 @@ init_database(EvsSharedDatabase *database)
 	pg_atomic_init_u64(&database->safe, 0);
 	ConditionVariableInit(&database->state_changed);
 	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
+	{
 		ConditionVariableInit(&database->buckets[i]);
+		ConditionVariableInit(&database->standby[i]);
+	}
 }
 
 static void
@@ -133,6 +136,7 @@ attach_spare(void)
 	}
 	PG_CATCH();
 	{
+		HOLD_INTERRUPTS();		/* the error let them in again; releasing counts down */
 		LWLockRelease(AddinShmemInitLock);
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
@@ -232,6 +236,13 @@ evs_shmem_set_latch(const EvsWorkerSlot *slot)
 {
 	if (slot->pid != 0)
 		SetLatch(&ProcGlobal->allProcs[slot->procno].procLatch);
+}
+
+void
+evs_shmem_wake_bucket(EvsSharedDatabase *database, int bucket)
+{
+	ConditionVariableBroadcast(&database->buckets[bucket]);
+	ConditionVariableBroadcast(&database->standby[bucket]);
 }
 
 bool

@@ -61,7 +61,8 @@ typedef struct EvsSharedDatabase
 	pg_atomic_uint32 store;		/* the sequence that safe belongs to */
 	pg_atomic_uint64 safe;
 	ConditionVariable state_changed;
-	ConditionVariable buckets[EVS_WAIT_BUCKETS];
+	ConditionVariable buckets[EVS_WAIT_BUCKETS];	/* of those who wait for events */
+	ConditionVariable standby[EVS_WAIT_BUCKETS];	/* of those who wait for a slot */
 } EvsSharedDatabase;
 
 /* An append in flight, by process number.  A cache line each. */
@@ -104,6 +105,9 @@ extern void evs_shmem_free_database(Oid oid, bool gone);
 
 /* Set the latch of a process by its number, if it runs. */
 extern void evs_shmem_set_latch(const EvsWorkerSlot *slot);
+
+/* Wake who waits for the subscriptions of a bucket, for events or for a slot. */
+extern void evs_shmem_wake_bucket(EvsSharedDatabase *database, int bucket);
 
 /* Is anybody in the wait queue? */
 extern bool evs_shmem_has_waiters(ConditionVariable *cv);

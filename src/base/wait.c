@@ -31,14 +31,16 @@ static ConditionVariable *queue = NULL;
 static long poll_interval = POLL_FIRST;
 
 void
-evs_wait_announce(int bucket)
+evs_wait_announce(int bucket, bool standby)
 {
 	EvsSharedDatabase *database = evs_shmem_database();
 
 	poll_interval = POLL_FIRST;
-	queue = database != NULL ? &database->buckets[bucket] : NULL;
-	if (queue != NULL)
-		ConditionVariablePrepareToSleep(queue);
+	queue = NULL;
+	if (database == NULL)
+		return;
+	queue = standby ? &database->standby[bucket] : &database->buckets[bucket];
+	ConditionVariablePrepareToSleep(queue);
 }
 
 /*

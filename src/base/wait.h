@@ -9,9 +9,10 @@
 
 /*
  * Announce first, look second, sleep third: who makes something new looks for
- * announced ones after having made it visible.
+ * announced ones after having made it visible.  Who stands by is not woken by
+ * events, only when something changes about the subscription.
  */
-extern void evs_wait_announce(int bucket);
+extern void evs_wait_announce(int bucket, bool standby);
 
 /* Until woken or this time, by the wall clock.  Nothing is promised. */
 extern void evs_wait_sleep(TimestampTz until);

@@ -7,14 +7,13 @@
  * would not have advanced yet for who is woken.  It also runs on abort, which
  * can free the safe position for commits that waited behind it.
  *
- * Callbacks are registered once a backend, and never throw: there is only
- * shared memory and latches here.
+ * Callbacks are registered once a backend.  Those that run once the end has been
+ * decided never throw: they touch only shared memory and latches.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "utils/resowner.h"
 
@@ -26,6 +25,7 @@ static bool registered = false;
 static bool session_watched = false;
 static EvsReleaseHook release_hook = NULL;
 static EvsReleaseHook prepare_hook = NULL;
+static EvsReleaseHook commit_hook = NULL;
 
 /* Of the current transaction. */
 static bool worker_requested = false;
@@ -49,7 +49,7 @@ kick_buckets(void)
 		return;
 	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
 		if (kicked & (1 << i))
-			ConditionVariableBroadcast(&database->buckets[i]);
+			evs_shmem_wake_bucket(database, i);
 }
 
 /* Only a request: the launcher looks at it. */
@@ -92,6 +92,9 @@ xact_callback(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PRE_PREPARE && prepare_hook != NULL)
 		prepare_hook();
+	if ((event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE) &&
+		commit_hook != NULL)
+		commit_hook();
 }
 
 static void
@@ -118,6 +121,13 @@ evs_xact_on_prepare(EvsReleaseHook hook)
 {
 	register_callbacks();
 	prepare_hook = hook;
+}
+
+void
+evs_xact_on_commit(EvsReleaseHook hook)
+{
+	register_callbacks();
+	commit_hook = hook;
 }
 
 void

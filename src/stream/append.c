@@ -24,7 +24,6 @@
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "commands/async.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -37,7 +36,6 @@
 #include "base/clock.h"
 #include "base/debug_point.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "catalog/catalog.h"
 #include "catalog/scan.h"
 #include "exec/heap_writer.h"
@@ -45,6 +43,7 @@
 #include "stream/event.h"
 #include "stream/ids.h"
 #include "stream/leaf.h"
+#include "stream/notify.h"
 #include "stream/partition.h"
 #include "stream/position.h"
 #include "stream/seal.h"
@@ -428,6 +427,7 @@ write_batch(AppendRun *run, EvsBatch *batch, Target *target, EvsAppendResult *re
 
 	positions = palloc_extended(sizeof(int64) * n, MCXT_ALLOC_HUGE);
 	evs_position_draw(run->log, run->clock, n, positions);
+	evs_notify_appended(positions[n - 1]);
 	EVS_DEBUG_POINT("positions_drawn");
 	if (positions[0] <= target->position)
 		ereport(ERROR,
@@ -611,25 +611,6 @@ open_run(AppendRun *run)
 	run->now = evs_clock_is_overridden() ? evs_clock_now() : run->clock;
 }
 
-/*
- * For servers without a dispatcher: tell listeners with the commit.  Of what
- * several calls of a transaction have to tell, equal messages go out once.
- */
-static void
-notify_with_commit(const EvsAppendResult *results, int n)
-{
-	int64		position = 0;
-	char		payload[32];
-
-	for (int i = 0; i < n; i++)
-		if (results[i].status == EVS_APPENDED)
-			position = Max(position, results[i].position);
-	if (position == 0)
-		return;
-	snprintf(payload, sizeof(payload), INT64_FORMAT, position);
-	Async_Notify("evstore", payload);
-}
-
 void
 evs_append_execute(EvsBatch *batches, int nbatches, bool no_throw, EvsAppendResult *results)
 {
@@ -645,6 +626,4 @@ evs_append_execute(EvsBatch *batches, int nbatches, bool no_throw, EvsAppendResu
 	relation_close(run.streams, NoLock);
 	relation_close(run.log, NoLock);
 	CommandCounterIncrement();
-	if (evs_guc_notify == EVS_NOTIFY_COMMIT)
-		notify_with_commit(results, nbatches);
 }

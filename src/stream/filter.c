@@ -108,7 +108,8 @@ parse_member(EvsFilter *filter, const char *member, JsonbValue *value)
 	else if (strcmp(member, "correlation_id") == 0)
 		filter->correlation_id = parse_string(value, member);
 	else if (strcmp(member, "jsonpath") == 0)
-		filter->jsonpath = evs_path_parse(parse_string(value, member), member);
+		filter->jsonpath = evs_path_parse(parse_string(value, member),
+										  "filter member \"jsonpath\"", "$.jsonpath");
 	else
 		throw_invalid(member, "is not known");
 }

@@ -13,16 +13,16 @@
 #include "compat.h"
 
 static void
-throw_invalid_path(const char *member, const char *reason)
+throw_invalid_path(const char *what, const char *where, const char *reason)
 {
 	StringInfoData detail;
 
 	evs_detail_begin(&detail);
-	evs_detail_string(&detail, "path", psprintf("$.%s", member));
+	evs_detail_string(&detail, "path", where);
 	evs_detail_string(&detail, "reason", reason);
 	ereport(ERROR,
 			(errcode(ERRCODE_EVS_INVALID_DEFINITION),
-			 errmsg("filter member \"%s\" is not a valid path", member),
+			 errmsg("%s is not a valid path", what),
 			 errdetail_internal("%s", evs_detail_end(&detail))));
 }
 
@@ -46,7 +46,7 @@ has_variable(const char *path)
 
 /* Variables have no value here; found only when read, they would end a read. */
 Datum
-evs_path_parse(char *path, const char *member)
+evs_path_parse(char *path, const char *what, const char *where)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Datum		result;
@@ -66,12 +66,12 @@ evs_path_parse(char *path, const char *member)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		throw_invalid_path(member, error->message);
+		throw_invalid_path(what, where, error->message);
 	}
 	PG_END_TRY();
 
 	if (has_variable(DatumGetCString(DirectFunctionCall1(jsonpath_out, result))))
-		throw_invalid_path(member, "there are no variables");
+		throw_invalid_path(what, where, "there are no variables");
 	return result;
 }
 

@@ -8,10 +8,10 @@
 #include "utils/jsonb.h"
 
 /*
- * Parse a path; throws VS010 with the member of the definition that it stands
- * in.  There are no variables.
+ * Parse a path; throws VS010 that says what should be one, and the JSON path of
+ * where it stands in the definition.  There are no variables.
  */
-extern Datum evs_path_parse(char *path, const char *member);
+extern Datum evs_path_parse(char *path, const char *what, const char *where);
 
 /*
  * The first item that the path finds in the data, a jsonb; NULL if there is

@@ -3,13 +3,14 @@
  *	  Names of streams, and which of their events readers may still see.
  *
  * A stream's name never changes, so a backend keeps those it has met.  What
- * its lifecycle hides can change at any time and is read with the reader's own
- * snapshot: once, for all streams that hide anything, through an index that
- * has only those.  Most stores have few of them.
+ * its lifecycle hides can change at any time and is looked up with the reader's
+ * own snapshot, once a stream, through an index that has only the streams that
+ * hide something; where there are none, not at all.
  */
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/stratnum.h"
 #include "access/tableam.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -28,17 +29,20 @@
 /* Names that a backend keeps; when there are more it starts anew. */
 #define NAME_CACHE_SIZE 100000
 
+/* Horizons that a reader keeps, likewise. */
+#define HORIZON_CACHE_SIZE 50000
+
 typedef struct CachedName
 {
 	int64		id;
 	text	   *name;
 } CachedName;
 
-typedef struct RestrictedStream
+typedef struct KnownHorizon
 {
 	int64		id;
 	EvsHorizon	horizon;
-} RestrictedStream;
+} KnownHorizon;
 
 static HTAB *names = NULL;
 static MemoryContext names_context = NULL;
@@ -106,46 +110,71 @@ evs_horizon(Relation log, const EvsStream *stream, Snapshot snapshot, EvsHorizon
 													IntervalPGetDatum(stream->max_age)));
 }
 
+/* Does any stream hide anything?  Few stores have none, but many readers see none. */
+static bool
+any_is_restricted(Relation streams, Snapshot snapshot)
+{
+	EvsScan		scan;
+	bool		found;
+
+	evs_scan_begin(&scan, streams, evs_catalog()->stream_restricted_idx, snapshot, 0, NULL,
+				   ForwardScanDirection);
+	found = evs_scan_next(&scan);
+	evs_scan_end(&scan, AccessShareLock);
+	return found;
+}
+
+static void
+reset_restricted(EvsStreamReader *reader)
+{
+	HASHCTL		ctl = {
+		.keysize = sizeof(int64),
+		.entrysize = sizeof(KnownHorizon),
+		.hash = hash_id,
+		.hcxt = reader->context,
+	};
+
+	if (reader->restricted != NULL)
+		hash_destroy(reader->restricted);
+	reader->restricted = hash_create("evstore horizons", 256, &ctl,
+									 HASH_ELEM | HASH_FUNCTION | HASH_CONTEXT);
+}
+
 void
 evs_stream_reader_begin(EvsStreamReader *reader, Relation log, Relation streams,
 						Snapshot snapshot)
 {
-	EvsScan		scan;
-
 	reader->log = log;
 	reader->streams = streams;
 	reader->snapshot = snapshot;
+	reader->context = CurrentMemoryContext;
 	reader->restricted = NULL;
-	reader->none_restricted = true;
+	reader->none_restricted = !any_is_restricted(streams, snapshot);
+	if (!reader->none_restricted)
+		reset_restricted(reader);
+}
 
-	evs_scan_begin(&scan, streams, evs_catalog()->stream_restricted_idx, snapshot, 0, NULL,
-				   ForwardScanDirection);
-	while (evs_scan_next(&scan))
-	{
-		bool		isnull;
-		int64		id = DatumGetInt64(slot_getattr(scan.slot, Anum_stream_id, &isnull));
-		RestrictedStream *entry;
-		EvsStream	stream;
+/* Most streams are not in the index of those that hide something. */
+static void
+look_up_horizon(EvsStreamReader *reader, int64 stream_id, EvsHorizon *horizon)
+{
+	ScanKeyData key;
+	EvsScan		scan;
+	EvsStream	stream;
+	bool		found;
 
-		CHECK_FOR_INTERRUPTS();
-		if (reader->restricted == NULL)
-		{
-			HASHCTL		ctl = {
-				.keysize = sizeof(int64),
-				.entrysize = sizeof(RestrictedStream),
-				.hcxt = CurrentMemoryContext,
-			};
-
-			reader->restricted = hash_create("evstore restricted streams", 256, &ctl,
-											 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-			reader->none_restricted = false;
-		}
-		if (!evs_stream_find_by_id(streams, id, snapshot, &stream))
-			continue;
-		entry = hash_search(reader->restricted, &id, HASH_ENTER, NULL);
-		evs_horizon(log, &stream, snapshot, &entry->horizon);
-	}
+	evs_key_int8(&key, 1, BTEqualStrategyNumber, stream_id);
+	evs_scan_begin(&scan, reader->streams, evs_catalog()->stream_restricted_idx,
+				   reader->snapshot, 1, &key, ForwardScanDirection);
+	found = evs_scan_next(&scan);
 	evs_scan_end(&scan, AccessShareLock);
+	if (found && evs_stream_find_by_id(reader->streams, stream_id, reader->snapshot, &stream))
+		evs_horizon(reader->log, &stream, reader->snapshot, horizon);
+	else
+	{
+		horizon->first_version = PG_INT64_MIN;
+		horizon->recorded_after = DT_NOBEGIN;
+	}
 }
 
 text *
@@ -187,12 +216,21 @@ bool
 evs_stream_reader_hides(EvsStreamReader *reader, int64 stream_id, int64 version,
 						TimestampTz recorded_at)
 {
-	RestrictedStream *entry;
+	KnownHorizon *known;
 
 	if (likely(reader->none_restricted))
 		return false;
-	entry = hash_search(reader->restricted, &stream_id, HASH_FIND, NULL);
-	return entry != NULL &&
-		(version < entry->horizon.first_version ||
-		 recorded_at <= entry->horizon.recorded_after);
+	known = hash_search(reader->restricted, &stream_id, HASH_FIND, NULL);
+	if (known == NULL)
+	{
+		EvsHorizon	horizon;
+
+		look_up_horizon(reader, stream_id, &horizon);
+		if (hash_get_num_entries(reader->restricted) >= HORIZON_CACHE_SIZE)
+			reset_restricted(reader);
+		known = hash_search(reader->restricted, &stream_id, HASH_ENTER, NULL);
+		known->horizon = horizon;
+	}
+	return version < known->horizon.first_version ||
+		recorded_at <= known->horizon.recorded_after;
 }

@@ -32,7 +32,8 @@ typedef struct EvsStreamReader
 	Relation	log;
 	Relation	streams;
 	Snapshot	snapshot;
-	HTAB	   *restricted;		/* id -> horizon, of all restricted streams */
+	MemoryContext context;
+	HTAB	   *restricted;		/* id -> horizon, of streams met so far */
 	bool		none_restricted;
 } EvsStreamReader;
 

@@ -29,6 +29,7 @@
 #include "subscription/failed.h"
 #include "subscription/member.h"
 #include "subscription/slot.h"
+#include "subscription/slots.h"
 #include "compat.h"
 
 typedef struct ClaimedSlot
@@ -134,7 +135,7 @@ evs_ack_up_to(const EvsClaim *claim, int64 up_to)
 	if (state->pending)
 	{
 		evs_slot_check_visible(slot.states, state);
-		evs_failed_pass(state, up_to);
+		evs_failed_pass(state, up_to, true);
 		state->cursor = Max(state->cursor, up_to);
 		evs_failed_summarize(state);
 	}
@@ -185,20 +186,32 @@ evs_ack_positions(const EvsClaim *claim, Datum positions)
 	return state->checkpoint;
 }
 
-/* How many events of the slot are there after the cursor, up to a position? */
+/*
+ * How many events of the slot are there after the cursor, up to a position?
+ * Those that wait for failed ones have not been given.
+ */
 static int
 count_events(const ClaimedSlot *slot, int64 up_to)
 {
 	EvsLogRange range = {
 		.after = slot->state.cursor, .up_to = up_to, .filter = slot->subscription.filter,
 	};
-	EvsLogCursor *cursor = evs_cursor_open(&range, GetLatestSnapshot());
+	EvsFailedKeys failed = {0};
+	EvsLogCursor *cursor;
 	int			n = 0;
 
+	if (slot->state.pending)
+		evs_failed_load(&slot->state, &failed);
+	cursor = evs_cursor_open(&range, GetLatestSnapshot());
 	while (evs_cursor_next(cursor))
-		if (evs_subscription_slot_of(evs_subscription_key(&slot->subscription, cursor, false).hash,
-									 slot->subscription.slots) == slot->state.slot)
+	{
+		uint32		hash = evs_subscription_key(&slot->subscription, cursor, false).hash;
+
+		if (evs_subscription_slot_of(hash, slot->subscription.slots) == slot->state.slot &&
+			!evs_failed_has_position(&failed, evs_cursor_position(cursor)) &&
+			!evs_failed_must_wait(&failed, hash, evs_cursor_position(cursor)))
 			n++;
+	}
 	evs_cursor_close(cursor);
 	return n;
 }
@@ -255,6 +268,14 @@ evs_claim_extend(const EvsClaim *claim, int64 ms)
 	return slot.state.lease_until;
 }
 
+static bool
+is_of_consumer(Relation states, const EvsSubscription *subscription, int slot,
+			   const char *consumer, EvsSlot *state)
+{
+	return evs_slot_read(states, subscription->id, slot, state) &&
+		state->consumer != NULL && strcmp(state->consumer, consumer) == 0;
+}
+
 int
 evs_claim_release(const char *name, const char *consumer)
 {
@@ -267,12 +288,13 @@ evs_claim_release(const char *name, const char *consumer)
 	{
 		EvsSlot		state;
 
-		(void) evs_slot_lock(subscription.id, i, true);
-		if (!evs_slot_read(states, subscription.id, i, &state) ||
-			state.consumer == NULL || strcmp(state.consumer, consumer) != 0)
+		/* waits for nobody who has another one */
+		if (!is_of_consumer(states, &subscription, i, consumer, &state))
 			continue;
-		state.consumer = NULL;
-		evs_slot_write(states, &state);
+		(void) evs_slot_lock(subscription.id, i, true);
+		if (!is_of_consumer(states, &subscription, i, consumer, &state))
+			continue;
+		evs_slots_give_back(states, &state);
 		n++;
 	}
 	relation_close(states, NoLock);

@@ -32,6 +32,7 @@
 PG_FUNCTION_INFO_V1(evs_subscription_changed);
 
 static uint64 version = 1;
+static Oid	known_relid = InvalidOid;	/* of evstore.subscription */
 static uint64 cached_version = 0;
 static MemoryContext cache_context = NULL;
 static List *cache = NIL;
@@ -41,8 +42,8 @@ static bool hooked = false;
 static void
 invalidate(Oid relid)
 {
-	/* which relation it was may be unknown by now, and it is rare */
-	version++;
+	if (relid == InvalidOid || relid == known_relid || !OidIsValid(known_relid))
+		version++;
 }
 
 uint64
@@ -98,7 +99,7 @@ set_key(EvsSubscription *subscription, char *key)
 	else
 	{
 		subscription->key_kind = EVS_KEY_PATH;
-		subscription->key_path = evs_path_parse(key, "key");
+		subscription->key_path = evs_path_parse(key, "option \"key\"", "$.options.key");
 	}
 }
 
@@ -134,14 +135,17 @@ look_up(Relation rel, const char *name)
 {
 	ScanKeyData key;
 	EvsScan		scan;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	EvsSubscription *result = NULL;
 
+	/* not SnapshotSelf: between two versions of a changed row it may see none */
 	evs_key_text(&key, 1, BTEqualStrategyNumber, CStringGetTextDatum(name));
-	evs_scan_begin(&scan, rel, evs_catalog()->subscription_name_key, SnapshotSelf, 1, &key,
+	evs_scan_begin(&scan, rel, evs_catalog()->subscription_name_key, snapshot, 1, &key,
 				   ForwardScanDirection);
 	if (evs_scan_next(&scan))
 		result = from_row(scan.slot);
 	evs_scan_end(&scan, AccessShareLock);
+	UnregisterSnapshot(snapshot);
 	return result;
 }
 
@@ -208,6 +212,7 @@ evs_subscription_find(const char *name)
 	uint64		before = evs_subscription_version();
 	EvsSubscription *result;
 
+	known_relid = RelationGetRelid(rel);
 	if (cached_version != before)
 		reset_cache();
 	result = find_cached(name);
@@ -263,6 +268,7 @@ evs_subscription_list(void)
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	List	   *result = NIL;
 
+	known_relid = RelationGetRelid(rel);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 		result = lappend(result, from_row(row));
 	table_endscan(scan);

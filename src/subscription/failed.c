@@ -33,7 +33,7 @@ void
 evs_failed_load(const EvsSlot *slot, EvsFailedKeys *keys)
 {
 	static EvsSpiPlan plan = {
-		.sql = "SELECT f.key_hashes, f.positions, f.next_retry FROM evstore._failed_load($1, $2, $3) f",
+		.sql = "SELECT f.key_hashes, f.wait_from, f.positions, f.next_retry FROM evstore._failed_load($1, $2, $3) f",
 		.nargs = 3, .types = {INT8OID, INT4OID, INT8OID},
 	};
 	Datum		args[3];
@@ -49,15 +49,19 @@ evs_failed_load(const EvsSlot *slot, EvsFailedKeys *keys)
 	keys->keys = palloc(sizeof(uint32) * Max(keys->nkeys, 1));
 	for (int i = 0; i < keys->nkeys; i++)
 		keys->keys[i] = (uint32) DatumGetInt64(numbers[i]);
-	keys->npositions = get_numbers(rows.values[1], rows.nulls[1], &numbers);
+	(void) get_numbers(rows.values[1], rows.nulls[1], &numbers);
+	keys->wait_from = palloc(sizeof(int64) * Max(keys->nkeys, 1));
+	for (int i = 0; i < keys->nkeys; i++)
+		keys->wait_from[i] = DatumGetInt64(numbers[i]);
+	keys->npositions = get_numbers(rows.values[2], rows.nulls[2], &numbers);
 	keys->positions = palloc(sizeof(int64) * Max(keys->npositions, 1));
 	for (int i = 0; i < keys->npositions; i++)
 		keys->positions[i] = DatumGetInt64(numbers[i]);
-	keys->next_retry = rows.nulls[2] ? 0 : DatumGetTimestampTz(rows.values[2]);
+	keys->next_retry = rows.nulls[3] ? 0 : DatumGetTimestampTz(rows.values[3]);
 }
 
 bool
-evs_failed_has_key(const EvsFailedKeys *keys, uint32 hash)
+evs_failed_must_wait(const EvsFailedKeys *keys, uint32 hash, int64 position)
 {
 	int			low = 0;
 	int			high = keys->nkeys;
@@ -67,7 +71,7 @@ evs_failed_has_key(const EvsFailedKeys *keys, uint32 hash)
 		int			middle = (low + high) / 2;
 
 		if (keys->keys[middle] == hash)
-			return true;
+			return position > keys->wait_from[middle];
 		if (keys->keys[middle] < hash)
 			low = middle + 1;
 		else
@@ -97,13 +101,13 @@ evs_failed_has_position(const EvsFailedKeys *keys, int64 position)
 }
 
 EvsDueEvent *
-evs_failed_take(const EvsSlot *slot, int64 max_count, int *n)
+evs_failed_take(const EvsSlot *slot, int64 max_count, bool alone, int *n)
 {
 	static EvsSpiPlan plan = {
-		.sql = "SELECT f.at_position, f.attempts, f.data FROM evstore._failed_take($1, $2, $3, $4, $5) f",
-		.nargs = 5, .types = {INT8OID, INT4OID, INT8OID, INT8OID, INT8OID},
+		.sql = "SELECT f.at_position, f.attempts, f.data FROM evstore._failed_take($1, $2, $3, $4, $5, $6) f",
+		.nargs = 6, .types = {INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, BOOLOID},
 	};
-	Datum		args[5];
+	Datum		args[6];
 	EvsSpiRows	rows;
 	EvsDueEvent *result;
 
@@ -112,6 +116,7 @@ evs_failed_take(const EvsSlot *slot, int64 max_count, int *n)
 	args[2] = Int64GetDatum(slot->cursor);
 	args[3] = Int64GetDatum(slot->epoch);
 	args[4] = Int64GetDatum(max_count);
+	args[5] = BoolGetDatum(alone);
 	rows = evs_spi_call(&plan, args, NULL);
 
 	*n = (int) rows.nrows;
@@ -138,6 +143,20 @@ evs_failed_forget(const EvsSlot *slot, int64 position)
 
 	args[0] = Int64GetDatum(slot->subscription_id);
 	args[1] = Int64GetDatum(position);
+	(void) evs_spi_call(&plan, args, NULL);
+}
+
+void
+evs_failed_release(const EvsSlot *slot)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._failed_release($1, $2)",
+		.nargs = 2, .types = {INT8OID, INT4OID},
+	};
+	Datum		args[2];
+
+	args[0] = Int64GetDatum(slot->subscription_id);
+	args[1] = Int32GetDatum(slot->slot);
 	(void) evs_spi_call(&plan, args, NULL);
 }
 
@@ -175,7 +194,7 @@ evs_failed_hold(const EvsSlot *slot, int64 up_to)
 }
 
 void
-evs_failed_pass(const EvsSlot *slot, int64 up_to)
+evs_failed_pass(const EvsSlot *slot, int64 up_to, bool acknowledge)
 {
 	static EvsSpiPlan plan = {
 		.sql = "SELECT evstore._failed_pass($1, $2, $3, $4, $5, NULL)",
@@ -187,7 +206,7 @@ evs_failed_pass(const EvsSlot *slot, int64 up_to)
 	args[1] = Int32GetDatum(slot->slot);
 	args[2] = Int64GetDatum(slot->cursor);
 	args[3] = Int64GetDatum(up_to);
-	args[4] = Int64GetDatum(slot->epoch);
+	args[4] = Int64GetDatum(acknowledge ? slot->epoch : 0);	/* no epoch is 0 */
 	(void) evs_spi_call(&plan, args, NULL);
 }
 

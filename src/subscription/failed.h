@@ -23,17 +23,24 @@ typedef struct EvsFailedKeys
 {
 	int			nkeys;
 	uint32	   *keys;			/* hashes of keys that must wait; sorted */
+	int64	   *wait_from;		/* their first failed events: those before do not wait */
 	int			npositions;
 	int64	   *positions;		/* beyond the cursor, with rows of their own; sorted */
 	TimestampTz next_retry;		/* 0 = none */
 } EvsFailedKeys;
 
 extern void evs_failed_load(const EvsSlot *slot, EvsFailedKeys *keys);
-extern bool evs_failed_has_key(const EvsFailedKeys *keys, uint32 hash);
+extern bool evs_failed_must_wait(const EvsFailedKeys *keys, uint32 hash, int64 position);
 extern bool evs_failed_has_position(const EvsFailedKeys *keys, int64 position);
 
-/* Deliver what is due with the slot's claim; at most so many. */
-extern EvsDueEvent *evs_failed_take(const EvsSlot *slot, int64 max_count, int *n);
+/*
+ * Deliver what is due with the slot's claim; at most so many.  alone: the claim
+ * before had one event only.
+ */
+extern EvsDueEvent *evs_failed_take(const EvsSlot *slot, int64 max_count, bool alone, int *n);
+
+/* Who has the slot gives it up: what was delivered counts no attempt. */
+extern void evs_failed_release(const EvsSlot *slot);
 
 /* Forget one whose event is no longer there. */
 extern void evs_failed_forget(const EvsSlot *slot, int64 position);
@@ -41,11 +48,18 @@ extern void evs_failed_forget(const EvsSlot *slot, int64 position);
 /* The first event beyond the cursor ended its consumer too often. */
 extern void evs_failed_park_head(const EvsSlot *slot);
 
-/* What must wait of the events beyond the cursor, up to here, gets rows. */
+/*
+ * What must wait of the events beyond the cursor, up to here, gets rows, so that
+ * it is not taken for given when what it waits for is done before the cursor
+ * passes it.
+ */
 extern void evs_failed_hold(const EvsSlot *slot, int64 up_to);
 
-/* The cursor moves to here: all up to it are done, but for what must wait. */
-extern void evs_failed_pass(const EvsSlot *slot, int64 up_to);
+/*
+ * The cursor moves to here: new events up to it are done, but for those that
+ * must wait.  Acknowledging, what was delivered again with the claim is, too.
+ */
+extern void evs_failed_pass(const EvsSlot *slot, int64 up_to, bool acknowledge);
 
 /* Only these are done, of those up to the last of them. */
 extern void evs_failed_pass_some(const EvsSlot *slot, int64 up_to, Datum positions);

@@ -45,6 +45,9 @@
 #define NPREFIX 3
 #define NCOLUMNS (NPREFIX + EVS_EVENT_NCOLUMNS)
 
+/* At least so long between two looks for something that is due, in ms. */
+#define LOOK_AGAIN_MIN 50
+
 /* A slot that has seen so many positions without an event for it moves on. */
 #define ADVANCE_AFTER 1000
 
@@ -60,10 +63,10 @@ typedef struct Held
 	EvsSlot		state;
 	bool		dirty;			/* to be written; it is locked then */
 	bool		claimed;		/* by this fetch */
+	bool		alone;			/* and who lost it had one event only */
 	bool		passed;			/* events that must wait were passed over */
-	bool		unrecorded;		/* some of them have no row of their own yet */
-	bool		jumped;			/* and a later one was given */
-	bool		unavailable;	/* somebody else is at the slot: no more events */
+	bool		closed;			/* nothing more can be given now */
+	int64		passed_to;		/* the last of them without a row, or 0 */
 	int			limit;			/* events wanted, 0 = any number */
 	int			count;			/* events given, due ones included */
 	int64		first;			/* new event given, or 0 */
@@ -170,6 +173,8 @@ suspect_batch(FetchState *state, EvsSlot *slot)
 static void
 claim(FetchState *state, EvsSlot *slot)
 {
+	bool		alone = slot->batch <= 1;
+
 	suspect_batch(state, slot);
 	evs_slot_fence(slot);
 	slot->consumer = pstrdup(state->request->consumer);
@@ -178,6 +183,7 @@ claim(FetchState *state, EvsSlot *slot)
 	slot->head = slot->batch_to = 0;
 	slot->batch = 0;
 	hold(state, slot, true);
+	state->held[slot->slot]->alone = alone;
 	evs_xact_watch_session();
 }
 
@@ -201,8 +207,7 @@ give_up(FetchState *state, int number)
 
 	if (!lock_and_read(state, number, &slot) || !is_mine(state, &slot))
 		return;
-	slot.consumer = NULL;
-	evs_slot_write(state->states, &slot);
+	evs_slots_give_back(state->states, &slot);
 	evs_xact_kick(evs_subscription_bucket(state->subscription.id));
 	state->wrote = true;
 }
@@ -301,7 +306,7 @@ give_due_events(FetchState *state, Held *held, Snapshot snapshot)
 	if (held->failed.next_retry == 0 || held->failed.next_retry > state->now ||
 		!lock_held(state, held))
 		return;
-	due = evs_failed_take(&held->state, state->remaining, &n);
+	due = evs_failed_take(&held->state, state->remaining, held->alone, &n);
 	held->dirty = true;
 	for (int i = 0; i < n; i++)
 	{
@@ -314,6 +319,9 @@ give_due_events(FetchState *state, Held *held, Snapshot snapshot)
 			evs_failed_forget(&held->state, due[i].position);
 		evs_cursor_close(cursor);
 	}
+	/* some may have been parked, or be gone */
+	evs_failed_summarize(&held->state);
+	evs_failed_load(&held->state, &held->failed);
 }
 
 /* Called for each event of the log; see EvsLogRange. */
@@ -336,21 +344,29 @@ held_of_event(FetchState *state, EvsLogCursor *cursor, uint32 *key_hash)
 	return state->held[evs_subscription_slot_of(*key_hash, state->subscription.slots)];
 }
 
-/* Has it failed before, or another one of its key? */
+/*
+ * Must the event wait?  That will be written down, so the slot is locked; if
+ * somebody else has it, nothing that comes after can be given.
+ */
 static bool
-must_wait(Held *held, int64 position, uint32 key_hash)
+pass_over(FetchState *state, Held *held, int64 position, uint32 key_hash)
 {
+	if (!held->state.pending)
+		return false;
 	if (evs_failed_has_position(&held->failed, position))
-	{
 		held->passed = true;
-		return true;
-	}
-	if (evs_failed_has_key(&held->failed, key_hash))
+	else if (!evs_failed_must_wait(&held->failed, key_hash, position))
+		return false;
+	else if (state->result == NULL)
+		held->passed = true;
+	else if (lock_held(state, held))
 	{
-		held->passed = held->unrecorded = true;
-		return true;
+		held->passed = held->dirty = true;
+		held->passed_to = position;
 	}
-	return false;
+	else
+		held->closed = true;
+	return true;
 }
 
 static void
@@ -359,21 +375,12 @@ give_new_event(FetchState *state, Held *held, EvsLogCursor *cursor, uint32 key_h
 	int64		position = evs_cursor_position(cursor);
 	int			attempt = 1;
 
-	if (position <= held->state.cursor || held->unavailable)
+	if (position <= held->state.cursor)
 		return;
-	if (held->state.pending && must_wait(held, position, key_hash))
+	if (held->closed || pass_over(state, held, position, key_hash))
 		return;
 	if (held->limit > 0 && held->count >= held->limit)
 		return;
-	if (held->unrecorded && state->result != NULL)
-	{
-		if (!held->jumped && !lock_held(state, held))
-		{
-			held->unavailable = true;
-			return;
-		}
-		held->jumped = true;
-	}
 	if (held->first == 0)
 	{
 		held->first = position;
@@ -440,7 +447,12 @@ advance(FetchState *state, Held *held, int64 scanned)
 {
 	EvsSlot    *slot = &held->state;
 
-	if (held->count > 0 || held->unavailable || scanned <= slot->cursor)
+	if (held->passed_to > 0)
+	{
+		evs_slot_check_visible(state->states, slot);
+		evs_failed_hold(slot, held->passed_to);
+	}
+	if (held->count > 0 || held->closed || scanned <= slot->cursor)
 		return;
 	if (!held->dirty && !held->passed && state->subscription.next_slots == 0 &&
 		scanned - slot->cursor < ADVANCE_AFTER)
@@ -450,7 +462,7 @@ advance(FetchState *state, Held *held, int64 scanned)
 	if (slot->pending)
 	{
 		evs_slot_check_visible(state->states, slot);
-		evs_failed_pass(slot, scanned);
+		evs_failed_pass(slot, scanned, false);
 	}
 	slot->cursor = scanned;
 	if (slot->pending)
@@ -458,19 +470,6 @@ advance(FetchState *state, Held *held, int64 scanned)
 	else
 		slot->checkpoint = Max(slot->checkpoint, scanned);
 	held->dirty = true;
-}
-
-/*
- * What was passed over before something that was given gets rows.  Without,
- * the cursor would pass it later, when what it waits for may have been done.
- */
-static void
-record_passed(FetchState *state, Held *held)
-{
-	if (!held->jumped)
-		return;
-	evs_failed_hold(&held->state, held->last);
-	state->wrote = true;
 }
 
 static void
@@ -516,7 +515,6 @@ give_events(FetchState *state, Snapshot snapshot, int64 safe)
 		if (state->held[i] != NULL)
 		{
 			advance(state, state->held[i], scanned);
-			record_passed(state, state->held[i]);
 			write_back(state, state->held[i]);
 		}
 }
@@ -591,13 +589,18 @@ check_may_wait(int64 wait_ms)
 				 errhint("Commit first, or do not wait.")));
 }
 
-/* When to look again, by the wall clock: evstore's may be set. */
+/*
+ * When to look again, by the wall clock: evstore's may be set.  What is due and
+ * yet cannot be had is being worked at by somebody, perhaps for long.
+ */
 static TimestampTz
 wake_time(const FetchState *state, TimestampTz deadline)
 {
+	TimestampTz soonest = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN_MIN);
+
 	if (state->look_again == 0 || evs_clock_is_overridden())
 		return deadline;
-	return Min(deadline, state->look_again);
+	return Min(deadline, Max(state->look_again, soonest));
 }
 
 void
@@ -608,17 +611,30 @@ evs_fetch_events(const EvsFetch *request, ReturnSetInfo *result)
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "evstore fetch",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(scratch);
+	int			bucket = 0;
+	bool		standby = false;	/* there is no slot for us now */
 
 	check_may_wait(request->wait_ms);
 	if (request->wait_ms > 0)
-		evs_wait_announce(evs_subscription_bucket(evs_subscription_find(request->name)->id));
+	{
+		bucket = evs_subscription_bucket(evs_subscription_find(request->name)->id);
+		evs_wait_announce(bucket, standby);
+	}
 	for (;;)
 	{
 		look_once(&state);
 		if (state.remaining < request->max_count || state.wrote ||
 			request->wait_ms == 0 || GetCurrentTimestamp() >= deadline)
 			break;
-		evs_wait_sleep(wake_time(&state, deadline));
+		if (standby == (state.nheld == 0))
+			evs_wait_sleep(wake_time(&state, deadline));
+		else
+		{
+			/* wait among the others, and look again: it is announced only now */
+			standby = !standby;
+			evs_wait_end();
+			evs_wait_announce(bucket, standby);
+		}
 		MemoryContextReset(scratch);
 	}
 	if (request->wait_ms > 0)
@@ -672,6 +688,9 @@ has_something(FetchState *state)
 	{
 		(void) give_new_events(state, end_of_slots(state, safe), snapshot);
 		found = state->remaining == 0;
+		/* what has only been passed over: the next fetch goes on behind it */
+		for (int i = 0; i < state->subscription.slots; i++)
+			found |= state->held[i] != NULL && state->held[i]->passed;
 	}
 	relation_close(state->states, AccessShareLock);
 	UnregisterSnapshot(snapshot);
@@ -688,7 +707,7 @@ evs_fetch_wait(FunctionCallInfo fcinfo, const EvsFetch *request)
 	MemoryContext old = MemoryContextSwitchTo(scratch);
 
 	check_may_wait(request->wait_ms);
-	evs_wait_announce(evs_subscription_bucket(evs_subscription_find(request->name)->id));
+	evs_wait_announce(evs_subscription_bucket(evs_subscription_find(request->name)->id), false);
 	while (!has_something(&state) && GetCurrentTimestamp() < deadline)
 	{
 		(void) evs_spi_commit(fcinfo);

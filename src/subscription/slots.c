@@ -51,6 +51,18 @@ evs_slots_reset(int64 subscription_id, int slot, int64 position)
 }
 
 void
+evs_slots_give_back(Relation states, EvsSlot *state)
+{
+	if (state->pending)
+	{
+		evs_slot_check_visible(states, state);
+		evs_failed_release(state);
+	}
+	state->consumer = NULL;
+	evs_slot_write(states, state);
+}
+
+void
 evs_slots_refresh(int64 subscription_id, int slot)
 {
 	Relation	states = evs_open(evs_catalog()->slot_state, RowExclusiveLock);
@@ -95,12 +107,15 @@ evs_slots_finish_drain(const EvsSubscription *subscription, Relation states)
 	};
 	int64		checkpoint;
 	Datum		id = Int64GetDatum(subscription->id);
+	EvsSpiRows	rows;
 
 	if (!all_have_come(subscription, states, false, &checkpoint) ||
 		!all_have_come(subscription, states, true, &checkpoint) ||
 		!evs_subscription_is_current(subscription))
 		return false;
-	(void) evs_spi_call(&plan, &id, NULL);
+	rows = evs_spi_call(&plan, &id, NULL);
+	if (!DatumGetBool(rows.values[0]))
+		return false;
 	for (int i = 0; i < subscription->next_slots; i++)
 	{
 		EvsSlot		state = {.subscription_id = subscription->id, .slot = i};

@@ -14,12 +14,16 @@
  */
 extern void evs_slots_reset(int64 subscription_id, int slot, int64 position);
 
+/* Who has the slot, which is locked, gives it up. */
+extern void evs_slots_give_back(Relation states, EvsSlot *state);
+
 /* Failed events of the slot have changed: look again what they mean for it. */
 extern void evs_slots_refresh(int64 subscription_id, int slot);
 
 /*
  * If all slots have come to the position where the new number of slots begins,
- * switch over.  true if that was done.
+ * switch over.  true if that was done; not while somebody changes the
+ * subscription.
  */
 extern bool evs_slots_finish_drain(const EvsSubscription *subscription, Relation states);
 

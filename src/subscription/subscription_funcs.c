@@ -127,7 +127,9 @@ evs_fetch(PG_FUNCTION_ARGS)
 	request.max_count = get_number(fcinfo, 2, "max_count", 0, FETCH_MAX);
 	request.wait_ms = get_number(fcinfo, 3, "wait_ms", 0, WAIT_MS_MAX);
 	begin_call("fetch");
-	if (request.max_count > 0)
+	if (request.max_count == 0)
+		(void) evs_subscription_find(request.name);
+	else
 		evs_fetch_events(&request, (ReturnSetInfo *) fcinfo->resultinfo);
 	return (Datum) 0;
 }
@@ -440,6 +442,6 @@ evs_check_key(PG_FUNCTION_ARGS)
 	char	   *key = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	if (strcmp(key, "stream") != 0 && strcmp(key, "correlation") != 0)
-		(void) evs_path_parse(key, "key");
+		(void) evs_path_parse(key, "option \"key\"", "$.options.key");
 	PG_RETURN_VOID();
 }

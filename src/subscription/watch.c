@@ -96,21 +96,15 @@ matches(const EvsSubscription *subscription, EvsLogCursor *cursor)
 	return evs_filter_matches_stream(filter, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 }
 
-void
-evs_watch_wake_all(EvsSharedDatabase *database)
-{
-	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
-		ConditionVariableBroadcast(&database->buckets[i]);
-}
-
 static void
-notify_one(const EvsSubscription *subscription, int64 position, EvsWatchNotify notify)
+tell(const EvsSubscription *subscription, int64 position, EvsWatchNotify notify)
 {
-	notify(psprintf("evstore_sub_%s", subscription->name), position);
+	if (subscription->notify)
+		notify(psprintf("evstore_sub_%s", subscription->name), position);
 }
 
 void
-evs_watch_notify_all(int64 position, EvsWatchNotify notify)
+evs_watch_tell_all(int64 position, EvsWatchNotify notify)
 {
 	ListCell   *cell;
 
@@ -119,9 +113,16 @@ evs_watch_notify_all(int64 position, EvsWatchNotify notify)
 	{
 		EvsSubscription *subscription = lfirst(cell);
 
-		if (subscription->notify && !subscription->paused)
-			notify_one(subscription, position, notify);
+		if (!subscription->paused)
+			tell(subscription, position, notify);
 	}
+}
+
+void
+evs_watch_wake_all(EvsSharedDatabase *database)
+{
+	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
+		evs_shmem_wake_bucket(database, i);
 }
 
 static bool
@@ -158,9 +159,9 @@ evs_watch_due(TimestampTz after, TimestampTz up_to, int64 position, EvsWatchNoti
 		EvsSubscription *subscription = lfirst(cell);
 
 		for (uint64 i = 0; i < rows.nrows; i++)
-			if (subscription->notify && !subscription->paused &&
+			if (!subscription->paused &&
 				DatumGetInt64(rows.values[i]) == subscription->id)
-				notify_one(subscription, position, notify);
+				tell(subscription, position, notify);
 	}
 }
 
@@ -189,8 +190,7 @@ evs_watch_events(EvsSharedDatabase *database, int64 after, int64 up_to, EvsWatch
 			if (!matches(subscription, cursor))
 				continue;
 			wake |= 1 << evs_subscription_bucket(subscription->id);
-			if (subscription->notify)
-				notify_one(subscription, evs_cursor_position(cursor), notify);
+			tell(subscription, evs_cursor_position(cursor), notify);
 			left = foreach_delete_current(left, cell);
 		}
 	}

@@ -20,7 +20,7 @@ extern void evs_watch_events(EvsSharedDatabase *database, int64 after, int64 up_
 							 EvsWatchNotify notify);
 
 /* Nobody was told of what happened so far: call notify for all that tell. */
-extern void evs_watch_notify_all(int64 position, EvsWatchNotify notify);
+extern void evs_watch_tell_all(int64 position, EvsWatchNotify notify);
 
 /* The same for those with failed events that became due in (after, up_to]. */
 extern void evs_watch_due(TimestampTz after, TimestampTz up_to, int64 position,

@@ -67,6 +67,9 @@ static TimestampTz next_expire = 0;
 /* Listeners know of failed events that became due until then. */
 static TimestampTz due_told = 0;
 
+/* After an error, no turn is taken until this time; 0: there was none. */
+static TimestampTz pause_until = 0;
+
 /* Events a second, averaged over about a quarter of a second. */
 static double rate = 0;
 static TimestampTz rate_at = 0;
@@ -150,6 +153,19 @@ look_around(TimestampTz now)
 	}
 }
 
+/* What the process before us has not told of is not known: tell of everything. */
+static void
+tell_of_events(int64 safe)
+{
+	if (safe > 0)
+		notify_listeners("evstore", safe);
+	if (last_safe >= 0)
+		evs_watch_events(database, last_safe, safe, notify_listeners);
+	else if (safe > 0)
+		evs_watch_tell_all(safe, notify_listeners);
+	last_safe = safe;
+}
+
 /* One look at the log, in a transaction of its own. */
 static EvsWorkerState
 run_cycle(TimestampTz now)
@@ -175,14 +191,7 @@ run_cycle(TimestampTz now)
 		if (pg_atomic_exchange_u32(&database->departed, 0) != 0 || last_safe < 0)
 			evs_watch_wake_all(database);
 		if (safe > last_safe)
-		{
-			notify_listeners("evstore", safe);
-			if (last_safe >= 0)
-				evs_watch_events(database, last_safe, safe, notify_listeners);
-			else
-				evs_watch_notify_all(safe, notify_listeners);
-			last_safe = safe;
-		}
+			tell_of_events(safe);
 		if (look)
 			look_around(now);
 	}
@@ -211,6 +220,11 @@ sleep_until(TimestampTz when)
 
 	if (wait_event == 0)
 		wait_event = evs_wait_event_new("EvstoreDispatcherMain");
+
+	/* whatever has waited since the last time may have eaten the latch's signal */
+	if (ShutdownRequestPending ||
+		(pause_until == 0 && pg_atomic_read_u32(&database->touched) != 0))
+		ms = 0;
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
@@ -266,17 +280,22 @@ after_error(MemoryContext context)
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
 }
 
-/* Not worth waiting for: whoever holds the lock may want us to go. */
+/*
+ * Locks are not worth waiting for: whoever holds one may want us to go, and must
+ * not become the victim of a deadlock with us.  What a database sets for its
+ * users is not meant for us.
+ */
 static void
 set_up_session(void)
 {
-	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "500ms", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/* After an error, no turn is taken until this time. */
-static TimestampTz pause_until = 0;
 static bool announced = false;
 
 /* A turn that may fail; returns when the next is due. */
@@ -328,5 +347,5 @@ evs_dispatcher_main(Datum main_arg)
 			pg_usleep(nap);
 		sleep_until(when);
 	}
-	evs_worker_end(database, EVS_WORKER_BACKING_OFF);
+	proc_exit(0);
 }

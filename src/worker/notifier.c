@@ -59,8 +59,17 @@ evs_notifier_add(const char *name, int64 position)
 	channel->pending = true;
 }
 
+/* The clock may have been set back since. */
+static bool
+is_due(const Channel *channel, TimestampTz now)
+{
+	return channel->pending &&
+		(channel->sent_at > now ||
+		 now - channel->sent_at >= (int64) evs_guc_notify_interval * 1000);
+}
+
 static void
-send_due(TimestampTz due_before)
+send_due(TimestampTz now)
 {
 	ListCell   *cell;
 
@@ -70,7 +79,7 @@ send_due(TimestampTz due_before)
 		Channel    *channel = lfirst(cell);
 		char		payload[32];
 
-		if (!channel->pending || channel->sent_at > due_before)
+		if (!is_due(channel, now))
 			continue;
 		snprintf(payload, sizeof(payload), INT64_FORMAT, channel->position);
 		Async_Notify(channel->name, payload);
@@ -81,7 +90,6 @@ send_due(TimestampTz due_before)
 TimestampTz
 evs_notifier_run(TimestampTz now)
 {
-	TimestampTz due_before = now - (int64) evs_guc_notify_interval * 1000;
 	TimestampTz next = 0;
 	bool		due = false;
 	ListCell   *cell;
@@ -92,19 +100,19 @@ evs_notifier_run(TimestampTz now)
 
 		if (!channel->pending)
 			continue;
-		if (channel->sent_at <= due_before || channel->sent_at > now)
+		if (is_due(channel, now))
 			due = true;
 		else if (next == 0 || channel->sent_at < next)
 			next = channel->sent_at;
 	}
 	if (due)
 	{
-		send_due(due_before);
+		send_due(now);
 		foreach(cell, channels)
 		{
 			Channel    *channel = lfirst(cell);
 
-			if (channel->pending && channel->sent_at <= due_before)
+			if (is_due(channel, now))
 			{
 				channel->pending = false;
 				channel->sent_at = now;

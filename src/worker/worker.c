@@ -217,6 +217,7 @@ evs_worker_running(EvsSharedDatabase *database)
 {
 	lock_area();
 	database->dispatcher.state = EVS_WORKER_RUNNING;
+	database->dispatcher.failures = 0;
 	database->dispatcher.started_at = GetCurrentTimestamp();
 	unlock_area();
 	tell_others(database);

@@ -30,8 +30,8 @@ extern void evs_worker_running(EvsSharedDatabase *database);
 extern long evs_worker_failed(EvsSharedDatabase *database, const char *message);
 extern void evs_worker_recovered(EvsSharedDatabase *database);
 
-/* End on purpose, for this reason. */
-extern void evs_worker_end(EvsSharedDatabase *database, EvsWorkerState state) pg_attribute_noreturn();
+/* End on purpose, for this reason.  Does not return. */
+extern void evs_worker_end(EvsSharedDatabase *database, EvsWorkerState state);
 
 /* A copy of a slot, taken under the lock. */
 extern EvsWorkerSlot evs_worker_look(const EvsWorkerSlot *slot);

@@ -21,6 +21,8 @@ BENCH_CASES=${BENCH_CASES:-}
 # wanted NAME: is the case to be run?
 wanted() { [[ -z $BENCH_CASES || " $BENCH_CASES " == *" $1 "* ]]; }
 
+CLIENTS=()
+
 progress() { printf '# %s\n' "$*" >&2; }
 
 sql() { psql -XqAt -v ON_ERROR_STOP=1 "$@"; }
@@ -38,7 +40,37 @@ bench_init() {
 	private_install release
 	export PATH=$BINDIR:$PATH
 	mkdir -p "$WORK/scripts"
+	make_client
 	stats_init
+}
+
+# client.c does what pgbench cannot.
+make_client() {
+	CLIENT=$WORK/client
+	gcc -O2 -Wall -D_GNU_SOURCE -I"$("$PG_CONFIG" --includedir)" "$BENCH_DIR/client.c" -o "$CLIENT" \
+		-L"$("$PG_CONFIG" --libdir)" -lpq
+}
+
+# start_client ARGUMENT...: one that goes on until stop_clients; returns when it is ready
+start_client() {
+	local out=$TMP/client.${#CLIENTS[@]}.out
+	"$CLIENT" "$@" >"$out" 9>&- &
+	CLIENTS+=("$!")
+	until grep -q ready "$out"; do
+		kill -0 "$!" 2>/dev/null || die "client $* has ended"
+		sleep 0.05
+	done
+}
+
+# What came to each of them is reported, so that one can see that they did wait.
+stop_clients() {
+	local i
+	kill "${CLIENTS[@]}"
+	for i in "${!CLIENTS[@]}"; do
+		wait "${CLIENTS[i]}" || die "a client has failed"
+		progress "to client $i: $(tail -n 1 "$TMP/client.$i.out")"
+	done
+	CLIENTS=()
 }
 
 bench_finish() {

@@ -3,16 +3,17 @@
 # run.sh
 #
 # Measure evstore against a hand-written table of the same columns and indexes,
-# on a private server.  The cases: append async batch snapshot history read follow.
-# Prints a table; writes tmp_bench/results.json.  lib.sh and cases/history.sh have the settings.
+# and subscriptions against a queue and NOTIFY, on a private server.  Prints a table;
+# writes tmp_bench/results.json.  lib.sh and the cases have the settings.
 
 . "$(dirname "$0")/lib.sh"
 
-CASES=(append async batch snapshot read follow history)
+# The last two have servers of their own.
+CASES=(append async batch snapshot read follow wake wake-vs-notify latency consume slots consume-snapshot idle history)
 
-for case in "${CASES[@]}"; do
+for file in "$BENCH_DIR"/cases/*.sh; do
 	# shellcheck source=/dev/null
-	[[ $case == async ]] || . "$BENCH_DIR/cases/$case.sh"
+	. "$file"
 done
 
 bench_init

@@ -16,8 +16,11 @@ stats_init() {
 
 median() { printf '%s\n' "$@" | sort -g | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
+quotient() { awk -v a="$1" -v b="$2" 'BEGIN { print a / b }'; }
+
 # compare CASE TEXT TARGET A B: A and B are commands, words split at blanks, that
-# print a rate.  TARGET is the ratio A / B that is wanted, or - for none.
+# print a rate.  TARGET is the ratio A / B that is wanted, as 0.9, at least, or
+# <=1.5, at most; or - for none.
 compare() {
 	local case=$1 text=$2 target=$3 side_a side_b rates_a=() rates_b=() ratios=() i
 	read -ra side_a <<<"$4"
@@ -25,7 +28,7 @@ compare() {
 	for ((i = 0; i < BENCH_RUNS; i++)); do
 		rates_a[i]=$("${side_a[@]}")
 		rates_b[i]=$("${side_b[@]}")
-		ratios[i]=$(awk -v a="${rates_a[i]}" -v b="${rates_b[i]}" 'BEGIN { print a / b }')
+		ratios[i]=$(quotient "${rates_a[i]}" "${rates_b[i]}")
 	done
 	record "$case" "$text" "$target" "$(median "${rates_a[@]}")" "$(median "${rates_b[@]}")" "${ratios[@]}"
 }
@@ -46,14 +49,16 @@ fact() {
 }
 
 print_head() {
-	printf '%-9s %-48s %10s %10s %6s %13s %6s\n' case comparison A/s B/s ratio min..max wanted
+	printf '%-16s %-58s %10s %10s %6s %13s %6s\n' case comparison A/s B/s ratio min..max wanted
 }
 
 print_rows() {
 	awk -F '\t' '{
-		verdict = $3 == "-" ? "" : $6 >= $3 ? "  ok" : "  MISSED"
-		printf "%-9s %-48s %10.0f %10.0f %6.2f %13s %6s%s\n", $1, $2, $4, $5, $6,
-			sprintf("%.2f..%.2f", $7, $8), $3, verdict
+		at_most = sub(/^<=/, "", $3)
+		verdict = $3 == "-" ? "" : (at_most ? $6 <= $3 : $6 >= $3) ? "  ok" : "  MISSED"
+		digits = $3 == "-" || $3 >= 0.1 ? 2 : 4
+		printf "%-16s %-58s %10.0f %10.0f %6.*f %13s %6s%s\n", $1, $2, $4, $5, digits, $6,
+			sprintf("%.*f..%.*f", digits, $7, digits, $8), (at_most ? "<=" : "") $3, verdict
 	}'
 }
 
@@ -67,8 +72,9 @@ json_results() {
 	{
 		printf '{"machine": %s,\n "comparisons": [' "$MACHINE"
 		awk -F '\t' '{
-			printf "%s\n  {\"case\": \"%s\", \"comparison\": \"%s\", \"a\": %s, \"b\": %s, \"ratio\": %s, \"min\": %s, \"max\": %s, \"wanted\": %s}",
-				(NR > 1 ? "," : ""), $1, $2, $4, $5, $6, $7, $8, ($3 == "-" ? "null" : $3)
+			at_most = sub(/^<=/, "", $3)
+			printf "%s\n  {\"case\": \"%s\", \"comparison\": \"%s\", \"a\": %s, \"b\": %s, \"ratio\": %s, \"min\": %s, \"max\": %s, \"wanted\": %s%s}",
+				(NR > 1 ? "," : ""), $1, $2, $4, $5, $6, $7, $8, ($3 == "-" ? "null" : $3), (at_most ? ", \"at_most\": true" : "")
 		}' "$RESULTS"
 		printf '\n ],\n "facts": {'
 		awk -F '\t' '{ printf "%s\n  \"%s\": \"%s\"", (NR > 1 ? "," : ""), $1, $2 }' "$FACTS"

@@ -130,7 +130,8 @@ SELECT results_eq($$ SELECT c.relname::text COLLATE "default" FROM pg_trigger AS
 		WHERE t.tgfoid = 'evstore._guard'::regproc AND t.tgenabled = 'A' AND t.tgtype = 62 ORDER BY 1 $$,
 	ARRAY['early_id', 'event_log', 'sealed', 'stream'], 'guards are there, ENABLE ALWAYS, for INSERT, UPDATE, DELETE and TRUNCATE');
 SELECT set_eq($$ SELECT unnest(extconfig)::regclass::text FROM pg_extension WHERE extname = 'evstore' $$,
-	ARRAY['evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.position_seq', 'evstore.stream', 'evstore.stream_id_seq']
+	ARRAY['evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.epoch_seq', 'evstore.failed_event', 'evstore.position_seq',
+		'evstore.slot_state', 'evstore.stream', 'evstore.stream_id_seq', 'evstore.subscription', 'evstore.subscription_id_seq']
 		|| ARRAY(SELECT 'evstore.inbox_' || i FROM generate_series(0, 8) AS i), 'what pg_dump takes along');
 SELECT results_eq($$ SELECT seqcache, seqincrement, seqcycle, seqmin, seqmax FROM pg_sequence WHERE seqrelid = 'evstore.position_seq'::regclass $$,
 	'VALUES (1::bigint, 1::bigint, false, 1::bigint, 9223372036854775807::bigint)', 'the sequence of positions');
@@ -153,7 +154,7 @@ SELECT is_empty($$
 -- Every function is granted by some level, or one of these: triggers, what the
 -- planner and owners call.
 CREATE TEMP TABLE not_granted (name text);
-INSERT INTO not_granted VALUES ('_guard'), ('_visible_position_support'), ('grant_access');
+INSERT INTO not_granted VALUES ('_guard'), ('_subscription_changed'), ('_visible_position_support'), ('grant_access');
 SELECT is_empty($$ SELECT name FROM functions EXCEPT (SELECT name FROM evstore._access('admin') WHERE kind = 'function' UNION SELECT name FROM evstore._access('consumer') WHERE kind = 'function')
 	EXCEPT SELECT name FROM not_granted $$, 'every function is granted by a level, or for the owner only');
 SELECT is_empty($$ SELECT name FROM not_granted INTERSECT SELECT a.name FROM unnest('{reader,writer,consumer,admin}'::text[]) AS l, evstore._access(l) AS a $$,

@@ -375,7 +375,7 @@ SELECT evstore.inbox_begin('short', id(2)) AS first, evstore.inbox_begin('long',
 -- minutes, and a day long before the epoch of PostgreSQL
 SET evstore.now_override = '1969-07-20 20:17:40+00';
 SELECT evstore.inbox_begin('moon', id(1)), evstore.inbox_begin('moon', id(1));
-\set VERBOSITY terse
+\set VERBOSITY sqlstate
 SET evstore.inbox_retention = 0;
 RESET evstore.inbox_retention;
 RESET evstore.now_override;

@@ -221,6 +221,28 @@ restart_with('');
 is($node->safe_psql('conf_none', 'SELECT count(*) FROM evstore.verify() WHERE NOT ok'),
 	0, 'after all that the store is sound');
 
+# ---- evstore.notify = commit: each transaction that appends tells listeners, once ----
+
+my $out = $node->safe_psql('conf_none', q(
+	LISTEN evstore;
+	LOAD 'evstore';
+	SET evstore.notify = commit;
+	BEGIN;
+	SELECT evstore.append('z-2', 'x') IS NOT NULL;
+	SELECT evstore.append('z-3', 'x') IS NOT NULL;
+	COMMIT;));
+is(scalar(() = $out =~ /^Asynchronous notification "evstore" received/mg), 1, 'once a transaction');
+$out = $node->safe_psql('conf_none', q(
+	LISTEN evstore;
+	LOAD 'evstore';
+	SET evstore.notify = commit;
+	BEGIN;
+	SELECT evstore.append('z-2', 'x') IS NOT NULL;
+	ROLLBACK;
+	SET evstore.notify = off;
+	SELECT evstore.append('z-2', 'x') IS NOT NULL;));
+is(scalar(() = $out =~ /^Asynchronous notification/mg), 0, 'not if it is rolled back, and not when off');
+
 # ---- a database without the extension ----
 
 $session = session($node, 'postgres');

@@ -21,7 +21,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $root = abs_path("$FindBin::Bin/../..");
-my $node = new_node('docs');
+# Each page has a database of its own, and with preloading a dispatcher in it.
+my $node = new_node('docs',
+	conf => "shared_preload_libraries = 'evstore'\nmax_worker_processes = 100\n");
 my %text;
 
 File::Find::find(

@@ -26,9 +26,9 @@ hot_with_snapshot() {
 	wait "$SNAPSHOT_HOLDER"
 }
 
-# hold_snapshot SECONDS: in the background; returns once the snapshot is taken
+# hold_snapshot SECONDS [DATABASE]: in the background; returns once the snapshot is taken
 hold_snapshot() {
-	sql -d hot >/dev/null <<-END &
+	sql -d "${2:-hot}" >/dev/null 2>"$TMP/snapshot.err" 9>&- <<-END &
 		SET application_name = 'snapshot';
 		BEGIN ISOLATION LEVEL REPEATABLE READ;
 		SELECT count(*) FROM evstore.streams;
@@ -36,9 +36,15 @@ hold_snapshot() {
 		COMMIT;
 	END
 	SNAPSHOT_HOLDER=$!
-	until [[ $(sql -d hot -c "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'snapshot' AND wait_event = 'PgSleep'") == 1 ]]; do
+	until [[ $(sql -d postgres -c "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'snapshot' AND wait_event = 'PgSleep'") == 1 ]]; do
 		sleep 0.05
 	done
+}
+
+# before its time
+release_snapshot() {
+	sql -d postgres -o /dev/null -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'snapshot'"
+	wait "$SNAPSHOT_HOLDER" 2>/dev/null || true
 }
 
 # One long run under a snapshot: its last quarter against its first.
