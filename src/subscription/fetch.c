@@ -562,6 +562,7 @@ look_once(FetchState *state)
 	EVS_DEBUG_POINT("fetch_safe_position_read");
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	begin_look(state);
+	EVS_DEBUG_POINT("fetch_slots_read");
 	if (!state->subscription.paused)
 	{
 		if (state->subscription.next_slots > 0)

@@ -316,6 +316,7 @@ sub drain
 				drained($session, $s->{name});
 			},
 			60) or problem("$s->{name} does not come to its end");
+		last if @problems;
 	}
 	check_ends(map { $_->{name} => [ finish_process($_, 'TERM') ] } @consumers, $observer);
 	return $session;
@@ -326,9 +327,9 @@ sub none
 	my ($name) = @_;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	ok(!@problems, $name) or diag(join "\n", @problems);
+	my $good = ok(!@problems, $name) or diag(join "\n", @problems);
 	@problems = ();
-	return;
+	return $good;
 }
 
 sub run
@@ -362,11 +363,11 @@ sub run
 		round($dbname, $round, $preloaded);
 		last if @problems;
 	}
-	none("$title: all is well after each of $rounds rounds");
+	none("$title: all is well after each of $rounds rounds") or return;
 
 	$session = drain($dbname);
 	check_all($session, 'in the end');
-	none("$title: all comes to its end");
+	none("$title: all comes to its end") or return;
 	is(compare_results($session), '', "$title: everything is done once, with the effects of a rebuild");
 	is( $session->query(q(SELECT (SELECT count(*) FROM evstore.read_category('derived', 0, NULL))
 			= (SELECT count(*) FROM result r WHERE subscription = 'group' AND amount % 5 = 0))),
