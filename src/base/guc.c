@@ -9,8 +9,10 @@
 
 #include <limits.h>
 
+#include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 
 #include "base/guc.h"
 
@@ -106,6 +108,20 @@ check_traceparent(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+static bool
+check_databases(char **newval, void **extra, GucSource source)
+{
+	char	   *copy = pstrdup(*newval);
+	List	   *names;
+	bool		ok = SplitGUCList(copy, ',', &names);
+
+	list_free(names);
+	pfree(copy);
+	if (!ok)
+		GUC_check_errdetail("List syntax is invalid.");
+	return ok;
+}
+
 static void
 define_session_settings(void)
 {
@@ -193,7 +209,7 @@ define_worker_settings(void)
 							   "Databases in which a dispatcher is started.",
 							   "A list of names with commas in between, or * for all that have the extension.",
 							   &evs_guc_databases, "*", PGC_SIGHUP, GUC_LIST_INPUT,
-							   NULL, NULL, NULL);
+							   check_databases, NULL, NULL);
 
 	DefineCustomIntVariable("evstore.default_lease",
 							"How long a consumer keeps what it has claimed without a sign of life.",

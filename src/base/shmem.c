@@ -21,7 +21,7 @@
 #include "compat.h"
 
 /* The number changes with the layout: builds that differ do not meet. */
-#define AREA_NAME "evstore shared state 1"
+#define AREA_NAME "evstore shared state 2"
 
 #define MAX_DATABASES 256
 #define MAX_DATABASES_SPARE 8
@@ -75,6 +75,7 @@ init_area(int ndatabases, int nfloors, bool preloaded)
 	area->tranche = LWLockNewTrancheId();
 	LWLockInitialize(&area->lock, area->tranche);
 	area->preloaded = preloaded;
+	pg_atomic_init_u32(&area->launcher_called, 0);
 	area->ndatabases = ndatabases;
 	area->nfloors = nfloors;
 	for (int i = 0; i < ndatabases; i++)
@@ -186,7 +187,8 @@ evs_shmem_find_database(Oid oid, bool create)
 	{
 		result = free_entry;
 		result->oid = oid;
-		result->used = result->stop_wanted = result->start_wanted = false;
+		result->used = result->excluded = false;
+		result->stop_wanted = result->start_wanted = false;
 		init_slot(&result->dispatcher);
 		pg_atomic_write_u32(&result->touched, 0);
 		pg_atomic_write_u32(&result->departed, 0);
@@ -228,6 +230,13 @@ evs_shmem_free_database(Oid oid, bool gone)
 	if (database->oid == oid && database->dispatcher.pid == 0 && (gone || !database->used))
 		database->oid = InvalidOid;
 	LWLockRelease(&area->lock);
+}
+
+void
+evs_shmem_call_launcher(void)
+{
+	pg_atomic_write_u32(&area->launcher_called, 1);
+	evs_shmem_set_latch(&area->launcher);
 }
 
 /* A latch that is set for nothing does no harm. */

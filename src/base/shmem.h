@@ -28,7 +28,8 @@ typedef enum EvsWorkerState
 	EVS_WORKER_STOPPED,			/* by stop() */
 	EVS_WORKER_NOT_ADOPTED,		/* the database is a copy */
 	EVS_WORKER_NO_EXTENSION,
-	EVS_WORKER_YIELDED			/* somebody wants the database for itself */
+	EVS_WORKER_YIELDED,			/* somebody wants the database for itself */
+	EVS_WORKER_EXCLUDED			/* by evstore.databases, or takes no sessions */
 } EvsWorkerState;
 
 /*
@@ -53,6 +54,7 @@ typedef struct EvsSharedDatabase
 	Oid			oid;			/* InvalidOid = free; under the lock */
 	bool		used;			/* by sessions of it; under the lock */
 	bool		stop_wanted;	/* under the lock */
+	bool		excluded;		/* likewise */
 	bool		start_wanted;
 	EvsWorkerSlot dispatcher;	/* under the lock */
 	pg_atomic_uint32 touched;	/* something ended since the dispatcher looked */
@@ -80,6 +82,7 @@ typedef struct EvsShared
 	int			tranche;
 	bool		preloaded;
 	EvsWorkerSlot launcher;		/* under the lock */
+	pg_atomic_uint32 launcher_called;	/* it is to look around */
 	int			nfloors;		/* 0 without preloading */
 	int			ndatabases;
 	EvsSharedDatabase databases[FLEXIBLE_ARRAY_MEMBER];
@@ -102,6 +105,9 @@ extern EvsSharedDatabase *evs_shmem_find_database(Oid oid, bool create);
 
 /* For databases that are gone; or unless sessions use the entry. */
 extern void evs_shmem_free_database(Oid oid, bool gone);
+
+/* Have the launcher look around, if there is one. */
+extern void evs_shmem_call_launcher(void);
 
 /* Set the latch of a process by its number, if it runs. */
 extern void evs_shmem_set_latch(const EvsWorkerSlot *slot);

@@ -61,7 +61,7 @@ request_worker(void)
 	if (database == NULL)
 		return;
 	database->start_wanted = true;
-	evs_shmem_set_latch(&evs_shmem()->launcher);
+	evs_shmem_call_launcher();
 }
 
 static void

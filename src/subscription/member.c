@@ -14,6 +14,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -144,17 +145,20 @@ int
 evs_member_join(const EvsSubscription *subscription, const char *consumer, TimestampTz now,
 				bool *wrote)
 {
-	Relation	rel = evs_open(evs_catalog()->subscription_member, RowExclusiveLock);
+	Oid			relid = evs_catalog()->subscription_member;
+	Relation	rel = evs_open(relid, AccessShareLock);
 	Membership	membership;
 
 	look(rel, subscription, consumer, now, &membership);
 	if (!membership.fresh &&
 		evs_slot_lock(subscription->id, evs_slot_of_member(consumer), false))
 	{
+		LockRelationOid(relid, RowExclusiveLock);
 		write_row(rel, subscription, consumer, now);
 		*wrote = true;
 	}
-	relation_close(rel, NoLock);
+	/* who has written nothing may go on to wait: it holds nothing then */
+	relation_close(rel, AccessShareLock);
 	/* too few for all: who has one keeps it, the others stand by */
 	if (subscription->slots < membership.nlive)
 		return 1;

@@ -19,14 +19,12 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procsignal.h"
 #include "utils/guc.h"
@@ -49,6 +47,9 @@
 /* In microseconds. */
 #define LOOK_INTERVAL 1000000
 #define EXPIRE_INTERVAL 60000000
+
+/* How long to pause when a lock could not be had, in ms. */
+#define LOCK_PAUSE 200
 
 /* Up to so many events a second, no nap; at this rate, the longest. */
 #define NAP_FROM_RATE 1500
@@ -99,27 +100,11 @@ nap_time(void)
 	return (long) (NAP_MAX * Min(1.0, (rate - NAP_FROM_RATE) / (NAP_MAX_RATE - NAP_FROM_RATE)));
 }
 
-/*
- * Does somebody wait for the database to be free of sessions?  Such commands
- * lock it first, and then wait for five seconds.
- */
-static bool
-database_is_wanted(void)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
-	if (LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
-		return true;
-	LockRelease(&tag, RowExclusiveLock, false);
-	return false;
-}
-
 /* Throws nothing: a reason to end, or RUNNING. */
 static EvsWorkerState
 reason_to_end(void)
 {
-	if (database_is_wanted())
+	if (evs_worker_database_is_wanted(MyDatabaseId))
 		return EVS_WORKER_YIELDED;
 	if (!evs_catalog_exists())
 		return EVS_WORKER_NO_EXTENSION;
@@ -200,13 +185,17 @@ run_cycle(TimestampTz now)
 	return state;
 }
 
-static bool
+/* Likewise a reason to end, or RUNNING. */
+static EvsWorkerState
 stop_is_wanted(void)
 {
-	bool		result;
+	EvsWorkerState result = EVS_WORKER_RUNNING;
 
 	LWLockAcquire(&evs_shmem()->lock, LW_SHARED);
-	result = database->stop_wanted;
+	if (database->excluded)
+		result = EVS_WORKER_EXCLUDED;
+	if (database->stop_wanted)
+		result = EVS_WORKER_STOPPED;
 	LWLockRelease(&evs_shmem()->lock);
 	return result;
 }
@@ -241,10 +230,10 @@ take_turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz notify_at;
-	EvsWorkerState state;
+	EvsWorkerState state = stop_is_wanted();
 
-	if (stop_is_wanted())
-		evs_worker_end(database, EVS_WORKER_STOPPED);
+	if (state != EVS_WORKER_RUNNING)
+		evs_worker_end(database, state);
 
 	/* first the flag, then the look: what ends after the look sets it again */
 	pg_atomic_exchange_u32(&database->touched, 0);
@@ -258,7 +247,8 @@ take_turn(void)
 
 /*
  * Survive an error: say so, and pause.  DROP EXTENSION can come between a look
- * and the next: look again at once, and go quietly.
+ * and the next: look again at once, and go quietly.  A lock that somebody keeps
+ * is no news for the log either; the view of workers tells of it.
  */
 static TimestampTz
 after_error(MemoryContext context)
@@ -267,6 +257,13 @@ after_error(MemoryContext context)
 	char		message[EVS_WORKER_ERROR_MAX];
 	long		pause;
 
+	if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		evs_worker_catch_quietly(context);
+		(void) evs_worker_failed(database, "a lock could not be had in time");
+		next_look = 0;
+		return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCK_PAUSE);
+	}
 	if (geterrcode() == ERRCODE_UNDEFINED_OBJECT &&
 		TimestampDifferenceExceeds(last_undefined, GetCurrentTimestamp(), 1000))
 	{
@@ -298,14 +295,30 @@ set_up_session(void)
 
 static bool announced = false;
 
+/* While nothing else is done: should we be here at all? */
+static TimestampTz
+rest(TimestampTz now)
+{
+	EvsWorkerState state = stop_is_wanted();
+
+	StartTransactionCommand();
+	if (state == EVS_WORKER_RUNNING && evs_worker_database_is_wanted(MyDatabaseId))
+		state = EVS_WORKER_YIELDED;
+	CommitTransactionCommand();
+	if (state != EVS_WORKER_RUNNING)
+		evs_worker_end(database, state);
+	return Min(pause_until, now + LOOK_INTERVAL);
+}
+
 /* A turn that may fail; returns when the next is due. */
 static TimestampTz
 try_turn(MemoryContext scratch)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	volatile TimestampTz when = pause_until;
 
-	if (GetCurrentTimestamp() < pause_until)
-		return pause_until;
+	if (now < pause_until)
+		return rest(now);
 	PG_TRY();
 	{
 		when = take_turn();

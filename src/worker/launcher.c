@@ -45,8 +45,8 @@
 /* Dispatchers that are being started at the same time. */
 #define MAX_STARTING 2
 
-/* A start that has not become a process after so long is given up, in ms. */
-#define START_TIMEOUT 60000
+/* When to look again at a database that somebody wants for itself, in ms. */
+#define WANTED_INTERVAL 1000
 
 extern PGDLLEXPORT void evs_launcher_main(Datum main_arg);
 
@@ -54,6 +54,7 @@ typedef struct Database
 {
 	Oid			oid;
 	bool		eligible;
+	bool		wanted;			/* by somebody, for itself */
 } Database;
 
 /* Databases that were found to be without the extension. */
@@ -65,6 +66,8 @@ evs_launcher_init(void)
 {
 	BackgroundWorker worker = {0};
 
+	if (IsBinaryUpgrade)
+		return;
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = 5;
@@ -75,9 +78,8 @@ evs_launcher_init(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* Does evstore.databases name it? */
-static bool
-is_listed(const char *name)
+bool
+evs_launcher_lists(const char *name)
 {
 	char	   *copy = pstrdup(evs_guc_databases);
 	List	   *names;
@@ -124,7 +126,8 @@ read_databases(MemoryContext context)
 
 		database->oid = form->oid;
 		database->eligible = form->datallowconn && !form->datistemplate &&
-			is_listed(NameStr(form->datname));
+			evs_launcher_lists(NameStr(form->datname));
+		database->wanted = database->eligible && evs_worker_database_is_wanted(form->oid);
 		result = lappend(result, database);
 		MemoryContextSwitchTo(old);
 	}
@@ -145,9 +148,25 @@ exists(List *databases, Oid oid)
 	return false;
 }
 
-/* Entries of databases that are gone, or that turned out to have no store. */
+/* Databases that have an entry. */
+static List *
+read_entries(void)
+{
+	EvsShared  *shared = evs_shmem();
+	List	   *result = NIL;
+
+	for (int i = 0; i < shared->ndatabases; i++)
+		if (OidIsValid(shared->databases[i].oid))
+			result = lappend_oid(result, shared->databases[i].oid);
+	return result;
+}
+
+/*
+ * Entries of databases that are gone, or that turned out to have no store.  An
+ * entry that is younger than the list of databases may be of one that is, too.
+ */
 static void
-free_entries(List *databases)
+free_entries(List *entries, List *databases)
 {
 	EvsShared  *shared = evs_shmem();
 
@@ -156,7 +175,7 @@ free_entries(List *databases)
 		Oid			oid = shared->databases[i].oid;
 		EvsWorkerSlot slot = evs_worker_look(&shared->databases[i].dispatcher);
 
-		if (!OidIsValid(oid) || slot.pid != 0)
+		if (!list_member_oid(entries, oid) || slot.pid != 0)
 			continue;
 		if (!exists(databases, oid))
 		{
@@ -174,13 +193,20 @@ free_entries(List *databases)
 	}
 }
 
+/* What stop() has stopped stays so, also when the database is named again. */
 static void
-ask_to_stop(EvsSharedDatabase *entry)
+exclude(EvsSharedDatabase *entry)
 {
+	EvsWorkerSlot *slot = &entry->dispatcher;
+
 	LWLockAcquire(&evs_shmem()->lock, LW_EXCLUSIVE);
-	entry->stop_wanted = true;
+	if (slot->pid != 0 || slot->state == EVS_WORKER_STARTING)
+		entry->excluded = true;
+	else if (slot->state != EVS_WORKER_STOPPED)
+		slot->state = EVS_WORKER_EXCLUDED;
 	LWLockRelease(&evs_shmem()->lock);
-	evs_shmem_set_latch(&entry->dispatcher);
+	evs_shmem_set_latch(slot);
+	ConditionVariableBroadcast(&entry->state_changed);
 }
 
 /* Should the database's dispatcher be started now?  If later, *when is lowered. */
@@ -193,16 +219,12 @@ is_due(EvsSharedDatabase *entry, TimestampTz now, TimestampTz *when)
 	switch (slot.state)
 	{
 		case EVS_WORKER_NONE:
+		case EVS_WORKER_EXCLUDED:
 			return true;
 		case EVS_WORKER_STARTING:
-			at = TimestampTzPlusMilliseconds(slot.started_at, START_TIMEOUT);
-			if (slot.pid != 0 || at > now)
-				return false;
-			LWLockAcquire(&evs_shmem()->lock, LW_EXCLUSIVE);
-			if (entry->dispatcher.generation == slot.generation && entry->dispatcher.pid == 0)
-				entry->dispatcher.state = EVS_WORKER_NONE;
-			LWLockRelease(&evs_shmem()->lock);
-			return true;
+			if (slot.pid == 0)
+				*when = Min(*when, now + WANTED_INTERVAL * 1000);
+			return evs_worker_start_is_lost(&slot, now);
 		case EVS_WORKER_BACKING_OFF:
 		case EVS_WORKER_YIELDED:
 			at = slot.retry_at;
@@ -253,12 +275,13 @@ look_at_database(const Database *database, TimestampTz now, TimestampTz *when)
 	}
 	if (!database->eligible)
 	{
-		if (evs_worker_look(&entry->dispatcher).pid != 0)
-			ask_to_stop(entry);
+		exclude(entry);
 	}
 	else if (is_due(entry, now, when))
 	{
-		if (count_starting() >= MAX_STARTING)
+		if (database->wanted)
+			*when = Min(*when, now + WANTED_INTERVAL * 1000);
+		else if (count_starting() >= MAX_STARTING)
 			*when = Min(*when, now + 100 * 1000);
 		else if (!evs_worker_launch(entry, MyProcPid))
 			*when = Min(*when, evs_worker_look(&entry->dispatcher).retry_at);
@@ -271,10 +294,11 @@ look_around(MemoryContext context)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz when = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
+	List	   *entries = read_entries();
 	List	   *databases = read_databases(context);
 	ListCell   *cell;
 
-	free_entries(databases);
+	free_entries(entries, databases);
 	foreach(cell, databases)
 		look_at_database(lfirst(cell), now, &when);
 	return when;
@@ -307,12 +331,16 @@ static void
 sleep_until(TimestampTz when)
 {
 	static uint32 wait_event = 0;
-	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when);
+	long		ms = Max(1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when));
 
 	if (wait_event == 0)
 		wait_event = evs_wait_event_new("EvstoreLauncherMain");
+
+	/* looking around may have eaten the latch's signal */
+	if (ShutdownRequestPending || pg_atomic_read_u32(&evs_shmem()->launcher_called) != 0)
+		ms = 0;
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 Max(ms, 1), wait_event);
+					 ms, wait_event);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
@@ -345,6 +373,7 @@ evs_launcher_main(Datum main_arg)
 		MemoryContextSwitchTo(scratch);
 		PG_TRY();
 		{
+			pg_atomic_exchange_u32(&evs_shmem()->launcher_called, 0);
 			when = look_around(scratch);
 		}
 		PG_CATCH();

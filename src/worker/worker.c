@@ -11,12 +11,14 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -30,6 +32,13 @@
 /* The pause after the first failure, doubled with each more, in ms. */
 #define BACK_OFF_FIRST 1000
 #define BACK_OFF_MAX 60000
+
+/* A start that has not become a process after so long is given up, in ms. */
+#ifdef EVS_DEBUG_POINTS
+#define START_TIMEOUT 5000
+#else
+#define START_TIMEOUT 60000
+#endif
 
 static EvsWorkerOrder my_order;
 
@@ -77,6 +86,8 @@ evs_worker_state_name(EvsWorkerState state)
 			return "no extension";
 		case EVS_WORKER_YIELDED:
 			return "yielded";
+		case EVS_WORKER_EXCLUDED:
+			return "excluded";
 	}
 	return "unknown";
 }
@@ -95,7 +106,26 @@ note_failure(EvsWorkerSlot *slot, const char *message)
 	return pause;
 }
 
-/* Claim the slot for one start; false if there is a process already. */
+bool
+evs_worker_start_is_lost(const EvsWorkerSlot *slot, TimestampTz now)
+{
+	return slot->state == EVS_WORKER_STARTING && slot->pid == 0 &&
+		TimestampDifferenceExceeds(slot->started_at, now, START_TIMEOUT);
+}
+
+bool
+evs_worker_database_is_wanted(Oid database)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
+	if (LockAcquire(&tag, RowExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	LockRelease(&tag, RowExclusiveLock, false);
+	return false;
+}
+
+/* Claim the slot for one start; false if there is a process already, or must be none. */
 static bool
 claim_slot(EvsSharedDatabase *database, EvsWorkerOrder *order)
 {
@@ -103,13 +133,16 @@ claim_slot(EvsSharedDatabase *database, EvsWorkerOrder *order)
 	bool		ok;
 
 	lock_area();
-	ok = database->oid != InvalidOid && slot->pid == 0 && slot->state != EVS_WORKER_STARTING;
+	ok = database->oid != InvalidOid && slot->pid == 0 &&
+		(slot->state != EVS_WORKER_STARTING ||
+		 evs_worker_start_is_lost(slot, GetCurrentTimestamp())) &&
+		(slot->state != EVS_WORKER_STOPPED || database->start_wanted);
 	if (ok)
 	{
 		slot->generation++;
 		slot->state = EVS_WORKER_STARTING;
 		slot->started_at = GetCurrentTimestamp();
-		database->start_wanted = database->stop_wanted = false;
+		database->start_wanted = database->stop_wanted = database->excluded = false;
 		order->database = database->oid;
 		order->generation = slot->generation;
 	}
@@ -122,6 +155,7 @@ evs_worker_launch(EvsSharedDatabase *database, int notify_pid)
 {
 	BackgroundWorker worker = {0};
 	EvsWorkerOrder order;
+	bool		first = false;
 
 	if (!claim_slot(database, &order))
 		return true;
@@ -143,8 +177,15 @@ evs_worker_launch(EvsSharedDatabase *database, int notify_pid)
 		database->dispatcher.state = EVS_WORKER_BACKING_OFF;
 		(void) note_failure(&database->dispatcher,
 							"no background worker process is free: raise max_worker_processes");
+		first = database->dispatcher.failures == 1;
 	}
 	unlock_area();
+	if (first)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("evstore's dispatcher of database %u could not be started", order.database),
+				 errdetail("No background worker process is free."),
+				 errhint("Raise max_worker_processes.")));
 	ConditionVariableBroadcast(&database->state_changed);
 	return false;
 }
@@ -153,7 +194,7 @@ static void
 tell_others(EvsSharedDatabase *database)
 {
 	ConditionVariableBroadcast(&database->state_changed);
-	evs_shmem_set_latch(&evs_shmem()->launcher);
+	evs_shmem_call_launcher();
 }
 
 /* At exit: expected if the state says so, else a failure. */

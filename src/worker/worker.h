@@ -20,6 +20,15 @@ typedef struct EvsWorkerOrder
  */
 extern bool evs_worker_launch(EvsSharedDatabase *database, int notify_pid);
 
+/* A start that has not become a process for so long that it is given up. */
+extern bool evs_worker_start_is_lost(const EvsWorkerSlot *slot, TimestampTz now);
+
+/*
+ * Does somebody wait for the database to be free of sessions?  Such commands
+ * lock it first, and then wait for five seconds.  In a transaction.
+ */
+extern bool evs_worker_database_is_wanted(Oid database);
+
 /* In the worker: signals, and a place among the others.  Ends if it is late. */
 extern EvsSharedDatabase *evs_worker_begin(void);
 

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "commands/dbcommands.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
@@ -16,6 +17,7 @@
 #include "base/xact.h"
 #include "catalog/catalog.h"
 #include "stream/seal.h"
+#include "worker/launcher.h"
 #include "worker/worker.h"
 #include "compat.h"
 
@@ -93,7 +95,9 @@ throw_not_running(const EvsWorkerSlot *slot)
 		case EVS_WORKER_BACKING_OFF:
 			throw_unavailable(slot->error,
 							  strstr(slot->error, "max_worker_processes") != NULL ?
-							  "Raise max_worker_processes; it will be tried again." :
+							  (evs_shmem()->preloaded ?
+							   "Raise max_worker_processes; it will be tried again." :
+							   "Raise max_worker_processes.") :
 							  "See the server's log.");
 			break;
 		case EVS_WORKER_NO_EXTENSION:
@@ -104,6 +108,14 @@ throw_not_running(const EvsWorkerSlot *slot)
 			throw_unavailable(evs_worker_state_name(slot->state),
 							  "See the view evstore.workers and the server's log.");
 	}
+}
+
+static void
+check_listed(void)
+{
+	if (evs_shmem()->preloaded && !evs_launcher_lists(get_database_name(MyDatabaseId)))
+		throw_unavailable("evstore.databases does not name this database",
+						  "Add it to evstore.databases, and reload the configuration.");
 }
 
 /* start(): have this database's dispatcher run */
@@ -124,6 +136,7 @@ evs_start(PG_FUNCTION_ARGS)
 				 errmsg("this database is a copy and stays quiet"),
 				 errhint("Run evstore.adopt() if it is to act.")));
 	database = need_database();
+	check_listed();
 
 	LWLockAcquire(&evs_shmem()->lock, LW_EXCLUSIVE);
 	database->stop_wanted = false;
@@ -182,6 +195,14 @@ put_time(Datum *values, bool *nulls, int i, TimestampTz time)
 	nulls[i] = time == 0;
 }
 
+/* Nobody does so where there is no launcher. */
+static bool
+is_retried(const EvsWorkerSlot *slot)
+{
+	return evs_shmem()->preloaded &&
+		(slot->state == EVS_WORKER_BACKING_OFF || slot->state == EVS_WORKER_YIELDED);
+}
+
 static void
 put_worker(ReturnSetInfo *result, const char *kind, EvsWorkerSlot slot)
 {
@@ -197,7 +218,7 @@ put_worker(ReturnSetInfo *result, const char *kind, EvsWorkerSlot slot)
 	nulls[5] = slot.failed_at == 0;
 	values[5] = nulls[5] ? (Datum) 0 : CStringGetTextDatum(slot.error);
 	put_time(values, nulls, 6, slot.failed_at);
-	put_time(values, nulls, 7, slot.state == EVS_WORKER_BACKING_OFF ? slot.retry_at : 0);
+	put_time(values, nulls, 7, is_retried(&slot) ? slot.retry_at : 0);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
