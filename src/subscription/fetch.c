@@ -86,6 +86,7 @@ typedef struct FetchState
 	int			nheld;
 	int64		remaining;
 	bool		wrote;
+	bool		passed_over;	/* a cursor has moved on over events that wait */
 	TimestampTz look_again;		/* by evstore's clock; 0 = no reason to */
 } FetchState;
 
@@ -470,6 +471,7 @@ advance(FetchState *state, Held *held, int64 scanned)
 	else
 		slot->checkpoint = Max(slot->checkpoint, scanned);
 	held->dirty = true;
+	state->passed_over |= held->passed;
 }
 
 static void
@@ -565,9 +567,11 @@ look_once(FetchState *state)
 	EVS_DEBUG_POINT("fetch_slots_read");
 	if (!state->subscription.paused)
 	{
-		if (state->subscription.next_slots > 0)
-			state->wrote |= evs_slots_finish_drain(&state->subscription, state->states);
-		if (!state->wrote)
+		bool		switched = state->subscription.next_slots > 0 &&
+			evs_slots_finish_drain(&state->subscription, state->states);
+
+		state->wrote |= switched;
+		if (!switched)
 		{
 			take_slots(state);
 			if (state->nheld > 0)
@@ -622,7 +626,12 @@ evs_fetch_events(const EvsFetch *request, ReturnSetInfo *result)
 	}
 	for (;;)
 	{
-		look_once(&state);
+		/* what a cursor has passed over may be due: then there is something */
+		do
+		{
+			state.passed_over = false;
+			look_once(&state);
+		} while (state.passed_over && state.remaining == request->max_count);
 		if (state.remaining < request->max_count || state.wrote ||
 			request->wait_ms == 0 || GetCurrentTimestamp() >= deadline)
 			break;
