@@ -24,6 +24,12 @@ evs_scan_begin(EvsScan *scan, Relation heap, Oid index, Snapshot snapshot,
 	index_rescan(scan->desc, keys, nkeys, NULL, 0);
 }
 
+void
+evs_scan_again(EvsScan *scan, int nkeys, ScanKey keys)
+{
+	index_rescan(scan->desc, keys, nkeys, NULL, 0);
+}
+
 bool
 evs_scan_next(EvsScan *scan)
 {

@@ -33,6 +33,9 @@ typedef struct EvsScan
 extern void evs_scan_begin(EvsScan *scan, Relation heap, Oid index, Snapshot snapshot,
 						   int nkeys, ScanKey keys, ScanDirection direction);
 
+/* The same scan from its start, with other keys, of which there are as many. */
+extern void evs_scan_again(EvsScan *scan, int nkeys, ScanKey keys);
+
 /* The next row, in scan->slot; false at the end. */
 extern bool evs_scan_next(EvsScan *scan);
 

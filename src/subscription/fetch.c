@@ -531,10 +531,7 @@ read_slots(FetchState *state)
 
 	*subscription = *evs_subscription_find(state->request->name);
 	state->all = palloc0(sizeof(EvsSlot) * subscription->slots);
-	for (int i = 0; i < subscription->slots; i++)
-		if (!evs_slot_read(state->states, subscription->id, i, &state->all[i]))
-			return false;
-	return true;
+	return evs_slot_read_all(state->states, subscription->id, subscription->slots, state->all);
 }
 
 static void

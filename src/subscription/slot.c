@@ -40,6 +40,18 @@
 /* With each so many changes of a slot, old rows are looked for. */
 #define CLEAN_INTERVAL 64
 
+/* Where the newest row was when this backend read it last; others may have passed it. */
+typedef struct SeenSlot
+{
+	int64		subscription_id;
+	int64		seq;
+	int			slot;
+} SeenSlot;
+
+#define NSEEN 256
+
+static SeenSlot seen_slots[NSEEN];
+
 static void
 slot_tag(LOCKTAG *tag, int64 subscription_id, int slot)
 {
@@ -112,17 +124,80 @@ from_row(TupleTableSlot *row, EvsSlot *state)
 	state->consumer = isnull ? NULL : TextDatumGetCString(value);
 }
 
+static void
+newest_keys(ScanKeyData keys[3], int64 subscription_id, int slot, int64 from_seq)
+{
+	evs_key_int8(&keys[0], 1, BTEqualStrategyNumber, subscription_id);
+	evs_key_int4(&keys[1], 2, slot);
+	evs_key_int8(&keys[2], 3, BTGreaterEqualStrategyNumber, from_seq);
+}
+
+static void
+begin_newest(EvsScan *scan, Relation states, int64 subscription_id)
+{
+	ScanKeyData keys[3];
+
+	newest_keys(keys, subscription_id, 0, PG_INT64_MIN);
+	evs_scan_begin(scan, states, evs_catalog()->slot_state_pkey, SnapshotSelf, 3, keys,
+				   BackwardScanDirection);
+}
+
+/* The newest row, if it is not before this one. */
+static bool
+find_newest(EvsScan *scan, int64 subscription_id, int slot, int64 from_seq, EvsSlot *state)
+{
+	ScanKeyData keys[3];
+
+	newest_keys(keys, subscription_id, slot, from_seq);
+	evs_scan_again(scan, 3, keys);
+	if (!evs_scan_next(scan))
+		return false;
+	from_row(scan->slot, state);
+	return true;
+}
+
+/*
+ * A scan collects all entries on a page of the index that its keys match, and
+ * an earlier row of the slot is never wanted: begin where it was last time.
+ * If there is nothing from there on (what was seen has been rolled back, or it
+ * was another store's), all rows are looked at.
+ */
+static bool
+read_newest(EvsScan *scan, int64 subscription_id, int slot, EvsSlot *state)
+{
+	SeenSlot   *seen = &seen_slots[(uint64) (subscription_id * 31 + slot) % NSEEN];
+	bool		known = seen->subscription_id == subscription_id && seen->slot == slot;
+
+	if (!(known && find_newest(scan, subscription_id, slot, seen->seq, state)) &&
+		!find_newest(scan, subscription_id, slot, PG_INT64_MIN, state))
+		return false;
+	seen->subscription_id = subscription_id;
+	seen->slot = slot;
+	seen->seq = state->seq;
+	return true;
+}
+
 bool
 evs_slot_read(Relation states, int64 subscription_id, int slot, EvsSlot *state)
 {
-	ScanKeyData keys[2];
 	EvsScan		scan;
 	bool		found;
 
-	begin_scan(&scan, states, keys, subscription_id, slot, SnapshotSelf, BackwardScanDirection);
-	found = evs_scan_next(&scan);
-	if (found)
-		from_row(scan.slot, state);
+	begin_newest(&scan, states, subscription_id);
+	found = read_newest(&scan, subscription_id, slot, state);
+	evs_scan_end(&scan, AccessShareLock);
+	return found;
+}
+
+bool
+evs_slot_read_all(Relation states, int64 subscription_id, int nslots, EvsSlot *slots)
+{
+	EvsScan		scan;
+	bool		found = true;
+
+	begin_newest(&scan, states, subscription_id);
+	for (int i = 0; i < nslots && found; i++)
+		found = read_newest(&scan, subscription_id, i, &slots[i]);
 	evs_scan_end(&scan, AccessShareLock);
 	return found;
 }

@@ -66,6 +66,9 @@ extern int	evs_slot_of_member(const char *consumer);
 /* Its newest state; false if there is no such slot. */
 extern bool evs_slot_read(Relation states, int64 subscription_id, int slot, EvsSlot *state);
 
+/* The same for slots 0 to nslots - 1; false if one of them is missing. */
+extern bool evs_slot_read_all(Relation states, int64 subscription_id, int nslots, EvsSlot *slots);
+
 /*
  * Throw 40001 unless the transaction's snapshot sees the state: SQL statements
  * in a REPEATABLE READ transaction would work with rows that are out of date.

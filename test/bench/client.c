@@ -23,6 +23,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,6 +158,9 @@ prepare_consumer(PGconn *conn)
 {
 	prepare(conn, "fetch", "SELECT * FROM evstore.fetch($1, $2, " BATCH ", $3)");
 	prepare(conn, "ack", "SELECT evstore.ack($1, $2, $3, $4)");
+	/* who has several slots is done with all of them in one transaction */
+	prepare(conn, "acks", "SELECT evstore.ack($1, slot, epoch, up_to)"
+			" FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS a (slot, epoch, up_to)");
 }
 
 /* What is to be acknowledged: within a slot, events come in order. */
@@ -342,6 +346,19 @@ typedef struct Side
 	int			(*take) (PGconn *conn, const char *name, const char *consumer);
 } Side;
 
+/* {a,b,c} */
+static const char *
+array_of(char *buffer, size_t size, const Part *parts, int n, size_t field)
+{
+	int			length = 0;
+
+	for (int i = 0; i < n; i++)
+		length += snprintf(buffer + length, size - length, "%c%s", i == 0 ? '{' : ',',
+						   *(const char *const *) ((const char *) &parts[i] + field));
+	snprintf(buffer + length, size - length, "}");
+	return buffer;
+}
+
 static int
 take_from_evstore(PGconn *conn, const char *name, const char *consumer)
 {
@@ -350,13 +367,21 @@ take_from_evstore(PGconn *conn, const char *name, const char *consumer)
 	Part		parts[MAX_SLOTS];
 	int			nparts = parts_of(result, parts);
 	int			n = PQntuples(result);
+	char		arrays[3][24 * MAX_SLOTS];
 
-	for (int i = 0; i < nparts; i++)
+	if (nparts == 1)
 	{
-		params[1] = parts[i].slot;
-		params[2] = parts[i].epoch;
-		params[3] = parts[i].up_to;
+		params[1] = parts[0].slot;
+		params[2] = parts[0].epoch;
+		params[3] = parts[0].up_to;
 		PQclear(call(conn, "ack", 4, params));
+	}
+	else if (nparts > 1)
+	{
+		params[1] = array_of(arrays[0], sizeof(arrays[0]), parts, nparts, offsetof(Part, slot));
+		params[2] = array_of(arrays[1], sizeof(arrays[1]), parts, nparts, offsetof(Part, epoch));
+		params[3] = array_of(arrays[2], sizeof(arrays[2]), parts, nparts, offsetof(Part, up_to));
+		PQclear(call(conn, "acks", 4, params));
 	}
 	PQclear(result);
 	return n;
