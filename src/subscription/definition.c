@@ -185,11 +185,13 @@ reset_cache(void)
 const EvsSubscription *
 evs_subscription_find(const char *name)
 {
-	/* taking the lock is what lets invalidations in */
 	Relation	rel = evs_open(evs_catalog()->subscription, AccessShareLock);
-	uint64		before = evs_subscription_version();
+	uint64		before;
 	EvsSubscription *result;
 
+	/* a transaction that has the lock already would let none in by taking it */
+	AcceptInvalidationMessages();
+	before = evs_subscription_version();
 	if (cached_version != before)
 		reset_cache();
 	result = find_cached(name);

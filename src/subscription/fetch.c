@@ -18,6 +18,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -67,6 +68,7 @@ typedef struct FetchState
 	const EvsFetch *request;
 	ReturnSetInfo *result;
 	EvsSubscription subscription;
+	uint64		version;		/* of definitions, when it was read */
 	Relation	states;
 	TimestampTz now;
 	EvsSlot    *all;			/* of the subscription, by number */
@@ -103,12 +105,23 @@ hold(FetchState *state, const EvsSlot *slot, bool claimed)
 	state->nheld++;
 }
 
-/* Lock a slot and read it again; false if somebody else is at it. */
+/*
+ * Lock a slot and read it again; false if somebody else is at it.  Who changes
+ * the number of slots locks them all: with the lock the number stays, but it may
+ * have changed since the definition was read, and then the slot has other events.
+ */
 static bool
 lock_and_read(FetchState *state, int number, EvsSlot *slot)
 {
-	return evs_slot_lock(state->subscription.id, number, false) &&
-		evs_slot_read(state->states, state->subscription.id, number, slot);
+	if (!evs_slot_lock(state->subscription.id, number, false))
+		return false;
+	AcceptInvalidationMessages();
+	if (evs_subscription_version() != state->version)
+	{
+		look_again_at(state, state->now);
+		return false;
+	}
+	return evs_slot_read(state->states, state->subscription.id, number, slot);
 }
 
 /* Is it ours?  The same name in a process that has gone is a former life. */
@@ -482,6 +495,7 @@ read_slots(FetchState *state)
 	EvsSubscription *subscription = &state->subscription;
 
 	*subscription = *evs_subscription_find(state->request->name);
+	state->version = evs_subscription_version();
 	state->all = palloc0(sizeof(EvsSlot) * subscription->slots);
 	for (int i = 0; i < subscription->slots; i++)
 		if (!evs_slot_read(state->states, subscription->id, i, &state->all[i]))

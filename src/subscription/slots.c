@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "utils/rel.h"
 
+#include "base/debug_point.h"
 #include "base/xact.h"
 #include "catalog/catalog.h"
 #include "exec/spi.h"
@@ -88,6 +89,26 @@ all_have_come(const EvsSubscription *subscription, Relation states, bool lock,
 	return true;
 }
 
+/*
+ * Others may have switched since the definition was read.  Operators lock the
+ * subscription before its slots, so it is not waited for.
+ */
+static bool
+lock_draining(const EvsSubscription *subscription)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT s.id FROM evstore.subscription s"
+		" WHERE s.id = $1 AND s.next_slots = $2 AND s.drain_to = $3 FOR NO KEY UPDATE SKIP LOCKED",
+		.nargs = 3, .types = {INT8OID, INT4OID, INT8OID},
+	};
+	Datum		args[3];
+
+	args[0] = Int64GetDatum(subscription->id);
+	args[1] = Int32GetDatum(subscription->next_slots);
+	args[2] = Int64GetDatum(subscription->drain_to);
+	return evs_spi_call(&plan, args, NULL).nrows == 1;
+}
+
 bool
 evs_slots_finish_drain(const EvsSubscription *subscription, Relation states)
 {
@@ -99,7 +120,10 @@ evs_slots_finish_drain(const EvsSubscription *subscription, Relation states)
 	int64		epoch;
 	Datum		id = Int64GetDatum(subscription->id);
 
-	if (!all_have_come(subscription, states, false, &checkpoint, &epoch) ||
+	if (!all_have_come(subscription, states, false, &checkpoint, &epoch))
+		return false;
+	EVS_DEBUG_POINT("drain_seen");
+	if (!lock_draining(subscription) ||
 		!all_have_come(subscription, states, true, &checkpoint, &epoch))
 		return false;
 	(void) evs_spi_call(&plan, &id, NULL);
