@@ -207,11 +207,13 @@ evs_subscription_pin(void)
 const EvsSubscription *
 evs_subscription_find(const char *name)
 {
-	/* taking the lock is what lets invalidations in */
 	Relation	rel = evs_open(evs_catalog()->subscription, AccessShareLock);
-	uint64		before = evs_subscription_version();
+	uint64		before;
 	EvsSubscription *result;
 
+	/* a transaction that has the lock already would let none in by taking it */
+	AcceptInvalidationMessages();
+	before = evs_subscription_version();
 	known_relid = RelationGetRelid(rel);
 	if (cached_version != before)
 		reset_cache();

@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "utils/rel.h"
 
+#include "base/debug_point.h"
 #include "base/xact.h"
 #include "catalog/catalog.h"
 #include "exec/spi.h"
@@ -109,8 +110,10 @@ evs_slots_finish_drain(const EvsSubscription *subscription, Relation states)
 	Datum		id = Int64GetDatum(subscription->id);
 	EvsSpiRows	rows;
 
-	if (!all_have_come(subscription, states, false, &checkpoint) ||
-		!all_have_come(subscription, states, true, &checkpoint) ||
+	if (!all_have_come(subscription, states, false, &checkpoint))
+		return false;
+	EVS_DEBUG_POINT("drain_seen");
+	if (!all_have_come(subscription, states, true, &checkpoint) ||
 		!evs_subscription_is_current(subscription))
 		return false;
 	rows = evs_spi_call(&plan, &id, NULL);
