@@ -61,6 +61,19 @@ sub hears_of
 		sub { (grep { $_->[0] eq $channel && $_->[1] >= $position } @{ $_[0] }) > 0 }, $seconds);
 }
 
+# Until both channels have told of the position, each at its own pace.
+sub hear_of
+{
+	my ($session, $position) = @_;
+
+	return notifications(
+		$session,
+		sub {
+			my %told = map { $_->[0] => $_->[1] } @{ $_[0] };
+			return 2 == grep { $_ >= $position } values %told;
+		});
+}
+
 sub channels
 {
 	my ($got) = @_;
@@ -101,7 +114,7 @@ my $listener = listener('evstore', 'evstore_sub_told', 'evstore_sub_silent');
 
 my $began = Time::HiRes::time();
 my $position = append('order-1');
-my $got = hears_of($listener, 'evstore_sub_told', $position);
+my $got = hear_of($listener, $position);
 cmp_ok($got->[-1][2] - $began, '<', 3, sprintf 'a single event is told at once (%.3f s)', $got->[-1][2] - $began);
 is(channels($got), 'evstore evstore_sub_told', 'on evstore, and for the subscription that wants it');
 is(join(' ', map { $_->[1] } @$got), "$position $position", 'the payload is the position');
@@ -116,7 +129,7 @@ $got = hears_of($listener, 'evstore', append('order-1'));
 is(channels($got), 'evstore', 'a paused subscription tells nobody');
 $writer->query("SELECT evstore.resume_subscription('told')");
 $position = append('order-1');
-$got = hears_of($listener, 'evstore_sub_told', $position);
+$got = hear_of($listener, $position);
 is(channels($got), 'evstore evstore_sub_told', 'resumed, it does');
 
 $writer->query(q(SELECT evstore.alter_subscription('told', '{"categories": ["bill"]}')));
@@ -156,12 +169,7 @@ for my $interval (10, 100, 1000)
 	my $last;
 	$last = append('order-' . $_ % 7) for 1 .. 2000;
 	my $took = Time::HiRes::time() - $start;
-	$got = notifications($listener,
-		sub {
-			my ($got) = @_;
-			my %told = map { $_->[0] => $_->[1] } @$got;
-			return 2 == grep { $_ >= $last } values %told;
-		});
+	$got = hear_of($listener, $last);
 	for my $channel ('evstore', 'evstore_sub_told')
 	{
 		my @of = grep { $_->[0] eq $channel } @$got;
@@ -202,7 +210,7 @@ $writer->query('SELECT evstore.stop()');
 $position = append('order-7');
 is(scalar @{ notifications($listener, undef, 1) }, 0, 'without a dispatcher nobody is told');
 $writer->query('SELECT evstore.start()');
-$got = hears_of($listener, 'evstore_sub_told', $position);
+$got = hear_of($listener, $position);
 is(channels($got), 'evstore evstore_sub_told',
 	'the next one tells of what came to be while there was none');
 
