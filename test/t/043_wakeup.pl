@@ -52,7 +52,7 @@ sub waiting_consumer
 	return $session;
 }
 
-# Does it still sleep after the dispatcher has looked around, which it does once
+# Does it still wait after the dispatcher has looked around, which it does once
 # a second?
 sub still_asleep
 {
