@@ -190,7 +190,7 @@ evs_watch_events(EvsSharedDatabase *database, int64 after, int64 up_to, EvsWatch
 			if (!matches(subscription, cursor))
 				continue;
 			wake |= 1 << evs_subscription_bucket(subscription->id);
-			tell(subscription, evs_cursor_position(cursor), notify);
+			tell(subscription, up_to, notify);
 			left = foreach_delete_current(left, cell);
 		}
 	}

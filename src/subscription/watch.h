@@ -8,7 +8,10 @@
 #include "base/shmem.h"
 #include "datatype/timestamp.h"
 
-/* Called for a subscription that wants its listeners to be told. */
+/*
+ * Called for a subscription that wants its listeners to be told: there is
+ * something for it, up to this position.
+ */
 typedef void (*EvsWatchNotify) (const char *channel, int64 position);
 
 /*
