@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -16,6 +17,7 @@
 #include "storage/proclist.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
+#include "utils/syscache.h"
 
 #include "base/shmem.h"
 #include "compat.h"
@@ -24,7 +26,7 @@
 #define AREA_NAME "evstore shared state 2"
 
 #define MAX_DATABASES 256
-#define MAX_DATABASES_SPARE 8
+#define MAX_DATABASES_SPARE 16
 
 static EvsShared *area = NULL;
 static bool tried = false;
@@ -200,6 +202,38 @@ evs_shmem_find_database(Oid oid, bool create)
 	return result;
 }
 
+/* No entry is free: give those of databases that are gone to others. */
+static void
+reclaim_entries(void)
+{
+	for (int i = 0; i < area->ndatabases; i++)
+	{
+		Oid			oid = area->databases[i].oid;
+
+		if (OidIsValid(oid) && !SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(oid)))
+			evs_shmem_free_database(oid, true);
+	}
+}
+
+/* The entry of this database; looked for once. */
+static EvsSharedDatabase *
+find_my_database(void)
+{
+	static bool no_room = false;
+	EvsSharedDatabase *database;
+
+	if (no_room || evs_shmem() == NULL)
+		return NULL;
+	database = evs_shmem_find_database(MyDatabaseId, true);
+	if (database == NULL && IsTransactionState())
+	{
+		reclaim_entries();
+		database = evs_shmem_find_database(MyDatabaseId, true);
+		no_room = database == NULL;
+	}
+	return database;
+}
+
 EvsSharedDatabase *
 evs_shmem_database(void)
 {
@@ -207,7 +241,7 @@ evs_shmem_database(void)
 
 	if (likely(my_database != NULL))
 		return my_database;
-	database = evs_shmem_find_database(MyDatabaseId, true);
+	database = find_my_database();
 	if (database == NULL)
 		return NULL;
 	LWLockAcquire(&area->lock, LW_EXCLUSIVE);
