@@ -383,9 +383,6 @@ BEGIN
 		RETURNING f.key_hash)
 	SELECT array_agg(DISTINCT d.key_hash) INTO done FROM d;
 
-	IF up_to > after AND (s.on_failure <> 'skip' OR positions IS NOT NULL) THEN
-		PERFORM evstore._failed_hold(sub, slot, after, up_to, positions);
-	END IF;
 	-- what was put off until a later event of its key
 	IF up_to > after AND EXISTS (SELECT FROM evstore.failed_event f
 			WHERE f.subscription_id = sub AND f.state = 'deferred' AND f.key_hash % s.slots = slot) THEN
