@@ -156,7 +156,9 @@ typedef struct Part
 static void
 prepare_consumer(PGconn *conn)
 {
-	prepare(conn, "fetch", "SELECT * FROM evstore.fetch($1, $2, " BATCH ", $3)");
+	/* what the queues that it is compared with give of a message, and the stream */
+	prepare(conn, "fetch", "SELECT slot, epoch, attempt, position, stream, type, data, recorded_at"
+			" FROM evstore.fetch($1, $2, " BATCH ", $3)");
 	prepare(conn, "ack", "SELECT evstore.ack($1, $2, $3, $4)");
 	/* who has several slots is done with all of them in one transaction */
 	prepare(conn, "acks", "SELECT evstore.ack($1, slot, epoch, up_to)"
