@@ -214,6 +214,9 @@ $observer = session($node, 'postgres');
 is_error($session, 'SELECT evstore.start()', 'VS011',
 	qr/no shared memory to spare.*Add evstore to shared_preload_libraries/s,
 	'where there is no shared memory left, start() says what to do');
+# a session that has had no error yet
+$session->close;
+$session = session($node, 'store');
 is($session->query("SELECT count(*) FROM evstore.workers"), 0, 'the view is empty');
 like($session->query("SELECT version FROM evstore.append('b-1', 'x')"), qr/^\d+$/, 'appends work');
 is($session->query("SELECT count(*) > 0 FROM evstore.fetch('s', 'd', 10, 1000)
