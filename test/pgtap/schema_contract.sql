@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
 
 BEGIN;
-SELECT plan(34);
+SELECT plan(37);
 
 -- Types are shown with their schema, and so as in the lists below.
 SET LOCAL search_path = pg_catalog, public;
@@ -43,6 +43,25 @@ INSERT INTO documented VALUES
 	('inbox_begin', 'consumer text, event_id uuid, source text', 'boolean'),
 	('execute_once', 'scope text, key text, fn regprocedure, args jsonb', 'jsonb'),
 	('inbox_expire', '', 'integer'),
+	('create_subscription', 'name text, filter jsonb, start text, slots integer, options jsonb, if_not_exists boolean', 'bigint'),
+	('alter_subscription', 'name text, filter jsonb, slots integer, options jsonb', 'void'),
+	('drop_subscription', 'name text', 'void'),
+	('pause_subscription', 'name text', 'void'),
+	('resume_subscription', 'name text', 'void'),
+	('seek', 'name text, start text', 'bigint'),
+	('fetch', 'name text, consumer text, max_count bigint, wait_ms bigint', 'TABLE(slot integer, epoch bigint, attempt integer, "position" bigint, stream text, version bigint, event_id uuid, type text, schema_version integer, data jsonb, metadata jsonb, correlation_id text, causation_id uuid, source text, occurred_at timestamp with time zone, recorded_at timestamp with time zone, tags text[])'),
+	('wait_for_events', 'IN name text, IN wait_ms bigint, IN consumer text', NULL),
+	('ack', 'name text, slot integer, epoch bigint, up_to bigint', 'bigint'),
+	('ack_events', 'name text, slot integer, epoch bigint, positions bigint[]', 'bigint'),
+	('nack', 'name text, slot integer, epoch bigint, at_position bigint, error text, action text, delay interval', 'bigint'),
+	('extend', 'name text, slot integer, epoch bigint, lease interval', 'timestamp with time zone'),
+	('release', 'name text, consumer text', 'integer'),
+	('replay_parked', 'name text, at_position bigint, key text, data jsonb', 'integer'),
+	('discard_parked', 'name text, at_position bigint, key text, reason text', 'integer'),
+	('retry_policy', 'policy jsonb', 'jsonb'),
+	('retry_delay', 'policy jsonb, attempt integer, random double precision', 'interval'),
+	('start', '', 'void'),
+	('stop', '', 'void'),
 	('version', '', 'text'),
 	('create_partitions', 'n integer', 'integer'),
 	('record_safe_position', '', 'bigint'),
@@ -60,12 +79,13 @@ SELECT is_empty($$ SELECT name FROM functions GROUP BY name HAVING count(*) > 1 
 SELECT results_eq($$ SELECT name::text COLLATE "default", required::int FROM (
 		SELECT p.proname AS name, p.pronargs - p.pronargdefaults AS required FROM pg_proc AS p
 		WHERE p.pronamespace = 'evstore'::regnamespace AND p.proname IN (SELECT name FROM documented WHERE arguments <> '')) AS f ORDER BY name COLLATE "C" $$,
-	$$ VALUES ('append', 2), ('append_arrays', 2), ('append_events', 2), ('append_one', 2), ('append_streams', 1), ('create_partitions', 1),
-		('delete_stream', 1), ('execute_once', 3), ('get_event', 1), ('grant_access', 2), ('inbox_begin', 2), ('read_all', 0), ('read_category', 1), ('read_correlation', 1),
-		('read_stream', 1), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1), ('tombstone_stream', 1), ('truncate_stream', 2),
-		('try_append', 2), ('verify', 0) $$, 'arguments that must be given');
+	$$ VALUES ('ack', 4), ('ack_events', 4), ('alter_subscription', 1), ('append', 2), ('append_arrays', 2), ('append_events', 2), ('append_one', 2), ('append_streams', 1), ('create_partitions', 1),
+		('create_subscription', 1), ('delete_stream', 1), ('discard_parked', 1), ('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fetch', 2), ('get_event', 1),
+		('grant_access', 2), ('inbox_begin', 2), ('nack', 4), ('pause_subscription', 1), ('read_all', 0), ('read_category', 1), ('read_correlation', 1),
+		('read_stream', 1), ('release', 2), ('replay_parked', 1), ('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('seek', 2), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1), ('tombstone_stream', 1), ('truncate_stream', 2),
+		('try_append', 2), ('verify', 0), ('wait_for_events', 1) $$, 'arguments that must be given');
 SELECT is_empty($$ SELECT name FROM functions WHERE volatile <> 'v'
-		AND (name ~ '^(append|try_append|read_|get_event|stream_version|safe_position|delete_|tombstone_|truncate_|set_|scavenge|create_|record_|adopt|inbox_|execute_)'
+		AND (name ~ '^(append|try_append|read_|get_event|stream_version|safe_position|delete_|tombstone_|truncate_|set_|scavenge|create_|alter_|drop_|pause_|resume_|record_|adopt|inbox_|execute_|fetch|ack|nack|extend|release|seek|replay_|discard_|_failed_|_slot_|_slots_)'
 			OR name IN ('stream_exists', '_last_version', '_visible_position', '_last_position', '_now')) $$,
 	'what writes, or looks at the log, is VOLATILE: a STABLE function would see an old snapshot');
 SELECT is_empty($$ SELECT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'evstore'::regnamespace AND p.provolatile = 'v' AND p.proparallel <> 'u' $$,
@@ -106,6 +126,16 @@ SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attrib
 \set columns `sed -n 's/^\tAnum_inbox_\([a-z_]*\).*/\1/p' ../../src/subscription/inbox.c | tr '\n' ' '`
 SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.inbox_0'::regclass AND attnum > 0 AND NOT attisdropped),
 	:'columns', 'columns of evstore.inbox_0 in inbox.c');
+\set columns `sed -n 's/^\tAnum_slot_state_\([a-z_]*\).*/\1/p' ../../src/subscription/slot.h | tr '\n' ' '`
+SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.slot_state'::regclass AND attnum > 0 AND NOT attisdropped),
+	:'columns', 'columns of evstore.slot_state in slot.h');
+\set columns `sed -n 's/^\tAnum_member_\([a-z_]*\).*/\1/p' ../../src/subscription/member.c | tr '\n' ' '`
+SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.subscription_member'::regclass AND attnum > 0 AND NOT attisdropped),
+	:'columns', 'columns of evstore.subscription_member in member.c');
+-- those after the last that C code reads are not in the list
+\set columns `sed -n 's/^\tAnum_subscription_\([a-z_]*\).*/\1/p' ../../src/subscription/definition.h | tr '\n' ' '`
+SELECT alike((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.subscription'::regclass AND attnum > 0 AND NOT attisdropped),
+	:'columns' || '%', 'columns of evstore.subscription in definition.h');
 SELECT results_eq($$ SELECT count(*), count(DISTINCT shape) FROM (
 		SELECT string_agg(concat_ws(' ', a.attname, a.atttypid, a.attcollation, a.attnotnull, a.attnum = ANY (k.conkey)), ',' ORDER BY a.attnum) AS shape
 		FROM generate_series(0, 8) AS i

@@ -290,6 +290,19 @@ sub round
 	return;
 }
 
+# What keeps a subscription from its end, for who reads the failure.
+sub progress
+{
+	my ($session, $name) = @_;
+
+	return join "\n", map { $session->query($_) }
+	  "SELECT state, slots, checkpoint, lag_events, retrying, waiting, parked, evstore.safe_position() FROM evstore.subscriptions WHERE subscription = '$name'",
+	  "SELECT s.*, a.state, a.query FROM evstore.subscription_slots s LEFT JOIN pg_stat_activity a USING (pid) WHERE subscription = '$name'",
+	  "SELECT m.*, a.state, a.wait_event FROM evstore.subscription_member m JOIN evstore.subscription s ON s.id = m.subscription_id LEFT JOIN pg_stat_activity a USING (pid) WHERE s.name = '$name'",
+	  "SELECT * FROM evstore.in_flight",
+	  'SELECT pid, locktype, classid, objid, objsubid, mode, granted FROM pg_locks WHERE locktype = \'advisory\'';
+}
+
 # Without writers and nacks, to the end; what was parked, too.
 sub drain
 {
@@ -297,6 +310,10 @@ sub drain
 	my $session = wait_for_server($node, $dbname);
 
 	finish_prepared($session, 1);
+
+	# from now on nobody is to lose a claim only because the machine is busy
+	$session->query("SELECT evstore.alter_subscription('$_->{name}', options => '{\"lease\": 60}')")
+	  for @subscriptions;
 	my @consumers;
 	for my $s (@subscriptions)
 	{
@@ -315,7 +332,7 @@ sub drain
 				  if $s->{policy};
 				drained($session, $s->{name});
 			},
-			60) or problem("$s->{name} does not come to its end");
+			180) or problem("$s->{name} does not come to its end\n" . progress($session, $s->{name}));
 		last if @problems;
 	}
 	check_ends(map { $_->{name} => [ finish_process($_, 'TERM') ] } @consumers, $observer);
