@@ -501,31 +501,18 @@ END
 $$;
 COMMENT ON FUNCTION evstore._failed_nack(bigint, integer, bigint, bigint, text, text, interval) IS 'an event failed';
 
--- All that was delivered with a claim failed.
-CREATE OR REPLACE FUNCTION evstore._failed_nack_delivered(sub bigint, slot integer, after bigint, epoch bigint,
-	error text)
-RETURNS void
-LANGUAGE plpgsql VOLATILE
+-- Of a batch that failed as one: how many events were given again in it.
+CREATE OR REPLACE FUNCTION evstore._failed_count_delivered(sub bigint, slot integer, epoch bigint, up_to bigint)
+RETURNS integer
+LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	r record;
-BEGIN
-	FOR r IN
-		SELECT f."position"
-		FROM evstore.failed_event f JOIN evstore.subscription s ON s.id = f.subscription_id
-		WHERE f.subscription_id = sub AND f.state = 'retry' AND f.delivered_epoch = epoch
-			AND f.key_hash % s.slots = slot
-		ORDER BY f."position"
-	LOOP
-		-- what is behind one of these waits by now
-		CONTINUE WHEN NOT EXISTS (SELECT FROM evstore.failed_event f
-			WHERE f.subscription_id = sub AND f."position" = r."position" AND f.delivered_epoch = epoch);
-		PERFORM evstore._failed_nack(sub, slot, after, r."position", error, 'retry', NULL);
-	END LOOP;
-END
-$$;
-COMMENT ON FUNCTION evstore._failed_nack_delivered(bigint, integer, bigint, bigint, text) IS 'all that was delivered with a claim failed';
+BEGIN ATOMIC
+	SELECT count(*)::integer
+	FROM evstore.failed_event f JOIN evstore.subscription s ON s.id = f.subscription_id
+	WHERE f.subscription_id = sub AND f.state = 'retry' AND f.delivered_epoch = epoch
+		AND f."position" <= up_to AND f.key_hash % s.slots = slot;
+END;
+COMMENT ON FUNCTION evstore._failed_count_delivered(bigint, integer, bigint, bigint) IS 'how many failed events are delivered with a claim';
 
 -- The first event after the cursor ended its consumer too often.
 CREATE OR REPLACE FUNCTION evstore._failed_park_head(sub bigint, slot integer, after bigint, head bigint,

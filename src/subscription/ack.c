@@ -226,14 +226,18 @@ bisect(ClaimedSlot *slot, const EvsNack *nack)
 	EvsSlot    *state = &slot->state;
 	int			n = count_events(slot, nack->position);
 
+	if (state->pending)
+		n += evs_failed_count_delivered(state, nack->position);
 	if (n == 1)
 		return false;
 	if (state->pending)
-		evs_failed_nack_delivered(state, nack->error, !nack->has_error);
-	if (n == 0)
-		return true;
-	state->suspect_to = Max(state->suspect_to, nack->position);
-	state->batch_limit = Max(1, n / 2);
+		evs_failed_release(state);
+	/* what is given again lies behind the cursor: the limit outlives this call */
+	if (n > 1)
+	{
+		state->suspect_to = Max(state->suspect_to, Max(nack->position, state->cursor + 1));
+		state->batch_limit = n / 2;
+	}
 	return true;
 }
 

@@ -255,25 +255,20 @@ evs_failed_nack(const EvsSlot *slot, int64 position, Datum error, bool no_error,
 	(void) evs_spi_call(&plan, args, nulls);
 }
 
-void
-evs_failed_nack_delivered(const EvsSlot *slot, Datum error, bool no_error)
+int
+evs_failed_count_delivered(const EvsSlot *slot, int64 up_to)
 {
 	static EvsSpiPlan plan = {
-		.sql = "SELECT evstore._failed_nack_delivered($1, $2, $3, $4, $5)",
-		.nargs = 5, .types = {INT8OID, INT4OID, INT8OID, INT8OID, TEXTOID},
+		.sql = "SELECT evstore._failed_count_delivered($1, $2, $3, $4)",
+		.nargs = 4, .types = {INT8OID, INT4OID, INT8OID, INT8OID},
 	};
-	Datum		args[5];
-	char		nulls[5];
+	Datum		args[4];
 
-	memset(nulls, ' ', sizeof(nulls));
 	args[0] = Int64GetDatum(slot->subscription_id);
 	args[1] = Int32GetDatum(slot->slot);
-	args[2] = Int64GetDatum(slot->cursor);
-	args[3] = Int64GetDatum(slot->epoch);
-	args[4] = error;
-	if (no_error)
-		nulls[4] = 'n';
-	(void) evs_spi_call(&plan, args, nulls);
+	args[2] = Int64GetDatum(slot->epoch);
+	args[3] = Int64GetDatum(up_to);
+	return DatumGetInt32(evs_spi_call(&plan, args, NULL).values[0]);
 }
 
 void

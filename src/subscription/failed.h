@@ -68,8 +68,8 @@ extern void evs_failed_pass_some(const EvsSlot *slot, int64 up_to, Datum positio
 extern void evs_failed_nack(const EvsSlot *slot, int64 position, Datum error, bool no_error,
 							const char *action, Datum delay, bool no_delay);
 
-/* Put all that is delivered with the claim back for another attempt. */
-extern void evs_failed_nack_delivered(const EvsSlot *slot, Datum error, bool no_error);
+/* How many are delivered with the claim, up to a position? */
+extern int	evs_failed_count_delivered(const EvsSlot *slot, int64 up_to);
 
 /* Set pending, and the checkpoint, from what there is now. */
 extern void evs_failed_summarize(EvsSlot *slot);

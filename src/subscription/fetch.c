@@ -294,6 +294,12 @@ put_event(FetchState *state, Held *held, EvsLogCursor *cursor, int attempt, Datu
 		evs_cursor_keep(cursor);
 }
 
+static int64
+due_wanted(const FetchState *state, const Held *held)
+{
+	return held->limit > 0 ? Min(state->remaining, held->limit) : state->remaining;
+}
+
 /* Events that failed before and are due.  All are at or before the cursor. */
 static void
 give_due_events(FetchState *state, Held *held, Snapshot snapshot)
@@ -307,7 +313,7 @@ give_due_events(FetchState *state, Held *held, Snapshot snapshot)
 	if (held->failed.next_retry == 0 || held->failed.next_retry > state->now ||
 		!lock_held(state, held))
 		return;
-	due = evs_failed_take(&held->state, state->remaining, held->alone, &n);
+	due = evs_failed_take(&held->state, due_wanted(state, held), held->alone, &n);
 	held->dirty = true;
 	for (int i = 0; i < n; i++)
 	{
@@ -692,8 +698,9 @@ has_something(FetchState *state)
 	}
 	if (!found && state->nheld > 0)
 	{
-		(void) give_new_events(state, end_of_slots(state, safe), snapshot);
-		found = state->remaining == 0;
+		/* where a scan ends before the log does, fetch() goes on */
+		found = give_new_events(state, end_of_slots(state, safe), snapshot) <
+			end_of_slots(state, safe) || state->remaining == 0;
 		/* what has only been passed over: the next fetch goes on behind it */
 		for (int i = 0; i < state->subscription.slots; i++)
 			found |= state->held[i] != NULL && state->held[i]->passed;
