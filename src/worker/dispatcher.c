@@ -48,6 +48,9 @@
 #define LOOK_INTERVAL 1000000
 #define EXPIRE_INTERVAL 60000000
 
+/* The extension may be dropped and made again a few times within one turn. */
+#define UNDEFINED_MAX 5
+
 /* How long to pause when a lock could not be had, in ms. */
 #define LOCK_PAUSE 200
 
@@ -70,6 +73,7 @@ static TimestampTz due_told = 0;
 
 /* After an error, no turn is taken until this time; 0: there was none. */
 static TimestampTz pause_until = 0;
+static int	undefined_in_a_row = 0;
 
 /* Events a second, averaged over about a quarter of a second. */
 static double rate = 0;
@@ -253,7 +257,6 @@ take_turn(void)
 static TimestampTz
 after_error(MemoryContext context)
 {
-	static TimestampTz last_undefined = 0;
 	char		message[EVS_WORKER_ERROR_MAX];
 	long		pause;
 
@@ -264,10 +267,8 @@ after_error(MemoryContext context)
 		next_look = 0;
 		return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCK_PAUSE);
 	}
-	if (geterrcode() == ERRCODE_UNDEFINED_OBJECT &&
-		TimestampDifferenceExceeds(last_undefined, GetCurrentTimestamp(), 1000))
+	if (geterrcode() == ERRCODE_UNDEFINED_OBJECT && undefined_in_a_row++ < UNDEFINED_MAX)
 	{
-		last_undefined = GetCurrentTimestamp();
 		evs_worker_catch_quietly(context);
 		next_look = 0;
 		return 0;
@@ -328,6 +329,7 @@ try_turn(MemoryContext scratch)
 			evs_worker_recovered(database);
 		announced = true;
 		pause_until = 0;
+		undefined_in_a_row = 0;
 	}
 	PG_CATCH();
 	{

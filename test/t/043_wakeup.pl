@@ -211,13 +211,18 @@ for my $end ('COMMIT', 'ROLLBACK')
 
 # ---- idle in transaction ----
 
+# On a busy machine the same work costs more: what it costs with nobody in a
+# transaction is the measure there.
+my $idle_load = load(5, dispatcher());
 $holder->query("BEGIN; SELECT evstore.append('held-1', 'x')");
 $fast->query("SELECT evstore.append('order-2', 'x')");
 is( $observer->query('SELECT pid, gid IS NULL FROM evstore.in_flight'),
 	"$holder->{pid}|t", 'in_flight shows who is idle in a transaction with an append');
-my $load = least_load(0.001, 5, dispatcher());
-cmp_ok($load, '<', 0.001,
-	sprintf 'the dispatcher costs %.3f %% of a core meanwhile', 100 * $load);
+my $limit = $idle_load * 2 > 0.001 ? $idle_load * 2 : 0.001;
+my $load = least_load($limit, 5, dispatcher());
+cmp_ok($load, '<', $limit,
+	sprintf 'the dispatcher costs %.3f %% of a core meanwhile, %.3f %% else', 100 * $load, 100 * $idle_load);
+cmp_ok($limit, '<', 0.01, 'which is next to nothing');
 ok(still_asleep($consumer), 'and nobody is woken');
 like(wakes($consumer, sub { $holder->query('COMMIT') }, 'until it ends'),
 	qr/^\d+\|order-2$/, 'then what was held back is there');
