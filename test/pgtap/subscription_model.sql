@@ -138,6 +138,10 @@ BEGIN
 		UPDATE given SET nacked = true WHERE position = p;
 		UPDATE given SET blocked = true FROM event AS e WHERE e.position = given.position AND e.key = k AND e.position > p AND policy() <> 'skip';
 	END IF;
+	IF action = 'bisect' THEN
+		-- what had been given again has to be once more
+		UPDATE given SET nacked = true WHERE slot = g.slot AND position <= p AND position IN (SELECT f.position FROM evstore.failed_event AS f);
+	END IF;
 	PERFORM compare(run, n, format('nack %s %s', p, action), CASE action WHEN 'skip' THEN ARRAY[p] ELSE '{}' END, '{}',
 		CASE action WHEN 'skip' THEN '{}' WHEN 'bisect' THEN ARRAY(SELECT position FROM evstore.parked_events WHERE reason IN ('max_attempts', 'behind'))
 			ELSE p || ARRAY(SELECT position FROM event WHERE key = k AND position > p AND policy() = 'park_key') END);
