@@ -231,7 +231,7 @@ my $out = $node->safe_psql('conf_none', q(
 	SELECT evstore.append('z-2', 'x') IS NOT NULL;
 	SELECT evstore.append('z-3', 'x') IS NOT NULL;
 	COMMIT;));
-is(scalar(() = $out =~ /^Asynchronous notification "evstore" received/mg), 1, 'once a transaction');
+is(scalar(() = $out =~ /^Asynchronous notification "evstore" with payload "\d+" received/mg), 1, 'once a transaction');
 $out = $node->safe_psql('conf_none', q(
 	LISTEN evstore;
 	LOAD 'evstore';
