@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # here and scratch are those of demo.sh
 #
 # Two consumers, one of which is killed; a listener.  Sourced by demo.sh.
 
