@@ -55,8 +55,8 @@
 #define LOCK_PAUSE 200
 
 /* Up to so many events a second, no nap; at this rate, the longest. */
-#define NAP_FROM_RATE 1500
-#define NAP_MAX_RATE 6000
+#define NAP_FROM_RATE 1000
+#define NAP_MAX_RATE 3000
 #define NAP_MAX 5000			/* microseconds */
 
 extern PGDLLEXPORT void evs_dispatcher_main(Datum main_arg);
