@@ -283,12 +283,13 @@ evs_subscription_list(void)
 char *
 evs_subscription_check_name(struct varlena *value)
 {
-	char	   *name = value != NULL ? text_to_cstring(value) : NULL;
+	char	   *name;
 
-	if (name == NULL)
+	if (value == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"%s\" must not be null", "name")));
+	name = text_to_cstring(value);
 	if (name[0] == '\0' || strlen(name) > EVS_SUBSCRIPTION_NAME_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

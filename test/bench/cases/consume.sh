@@ -87,7 +87,7 @@ hold_snapshot_of_consume() { hold_snapshot 1000 consume; }
 
 # record_dead_rows TEXT BEFORE WANTED: those of all of evstore's tables, after one run
 record_dead_rows() {
-	local before dead events
+	local before dead
 	before=$(dead_rows)
 	"$2"
 	sql -d consume -o /dev/null -c "SELECT evstore.seek('one', 'beginning')"
