@@ -147,7 +147,8 @@ my $definitions = q(SELECT subscription, state, filter, key, slots, next_slots, 
 	my $defined = $session->query($definitions);
 	cmp_ok($session->query('SELECT count(*) FROM evstore.subscription_member'), '>', 0,
 		'quiet: there are members');
-	is($session->query('SELECT string_agg(DISTINCT state, $$,$$) FROM evstore.failed_events'),
+	# what is deferred, too, if the dice wanted it
+	is($session->query('SELECT string_agg(DISTINCT state, $$,$$) FROM evstore.failed_events WHERE state <> $$deferred$$'),
 		'parked,retry,waiting', 'quiet: failed events of all kinds');
 	cmp_ok($session->query('SELECT count(*) FROM evstore.failed_events WHERE edited'), '>', 0,
 		'quiet: one with other data');
