@@ -319,9 +319,10 @@ sub caught_up
 
 my $standby = new_standby($node, 'first_standby');
 my $waiting = session($node, 'busy');
-my $given = $waiting->rows("SELECT slot, epoch, position FROM evstore.fetch('all', 'c1')");
+my $given;
 append_some($busy, 5);
-$given = $waiting->rows("SELECT slot, epoch, position FROM evstore.fetch('all', 'c1')");
+# who had the slot may be on its way out yet
+poll(sub { $given = $waiting->rows("SELECT slot, epoch, position FROM evstore.fetch('all', 'c1')"); @$given });
 $busy->query('SELECT evstore.record_safe_position()');
 caught_up($node, $standby);
 {
