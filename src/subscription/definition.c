@@ -13,7 +13,6 @@
 #include "access/tableam.h"
 #include "commands/trigger.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -71,12 +70,6 @@ evs_subscription_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-static Datum
-get(TupleTableSlot *row, AttrNumber attno, bool *isnull)
-{
-	return slot_getattr(row, attno, isnull);
-}
-
 static int
 get_max_attempts(Jsonb *retry)
 {
@@ -110,21 +103,23 @@ from_row(TupleTableSlot *row)
 	bool		isnull;
 	Datum		value;
 
-	result->id = DatumGetInt64(get(row, Anum_subscription_id, &isnull));
-	result->name = TextDatumGetCString(get(row, Anum_subscription_name, &isnull));
-	result->filter = evs_filter_compile(DatumGetJsonbPCopy(get(row, Anum_subscription_filter,
-															   &isnull)));
-	set_key(result, TextDatumGetCString(get(row, Anum_subscription_key, &isnull)));
-	result->slots = DatumGetInt32(get(row, Anum_subscription_slots, &isnull));
-	value = get(row, Anum_subscription_lease, &isnull);
+	result->id = DatumGetInt64(slot_getattr(row, Anum_subscription_id, &isnull));
+	result->name = TextDatumGetCString(slot_getattr(row, Anum_subscription_name, &isnull));
+	result->filter = evs_filter_compile(DatumGetJsonbPCopy(slot_getattr(row,
+																		Anum_subscription_filter,
+																		&isnull)));
+	set_key(result, TextDatumGetCString(slot_getattr(row, Anum_subscription_key, &isnull)));
+	result->slots = DatumGetInt32(slot_getattr(row, Anum_subscription_slots, &isnull));
+	value = slot_getattr(row, Anum_subscription_lease, &isnull);
 	result->lease = isnull ? 0 : DatumGetInt32(value);
-	result->max_attempts = get_max_attempts(DatumGetJsonbP(get(row, Anum_subscription_retry,
-															   &isnull)));
-	result->notify = DatumGetBool(get(row, Anum_subscription_notify, &isnull));
-	result->paused = DatumGetBool(get(row, Anum_subscription_paused, &isnull));
-	value = get(row, Anum_subscription_next_slots, &isnull);
+	result->max_attempts = get_max_attempts(DatumGetJsonbP(slot_getattr(row,
+																		Anum_subscription_retry,
+																		&isnull)));
+	result->notify = DatumGetBool(slot_getattr(row, Anum_subscription_notify, &isnull));
+	result->paused = DatumGetBool(slot_getattr(row, Anum_subscription_paused, &isnull));
+	value = slot_getattr(row, Anum_subscription_next_slots, &isnull);
 	result->next_slots = isnull ? 0 : DatumGetInt32(value);
-	value = get(row, Anum_subscription_drain_to, &isnull);
+	value = slot_getattr(row, Anum_subscription_drain_to, &isnull);
 	result->drain_to = isnull ? 0 : DatumGetInt64(value);
 	return result;
 }
@@ -286,9 +281,7 @@ evs_subscription_check_name(struct varlena *value)
 	char	   *name;
 
 	if (value == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", "name")));
+		evs_throw_null("name");
 	name = text_to_cstring(value);
 	if (name[0] == '\0' || strlen(name) > EVS_SUBSCRIPTION_NAME_MAX)
 		ereport(ERROR,
