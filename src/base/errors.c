@@ -1,12 +1,20 @@
 /*
  * errors.c
- *	  The JSON objects in the DETAIL of evstore's errors.
+ *	  Errors that many functions throw, and the JSON objects in their DETAIL.
  */
 #include "postgres.h"
 
 #include "utils/json.h"
 
 #include "base/errors.h"
+
+void
+evs_throw_null(const char *argument)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("argument \"%s\" must not be null", argument)));
+}
 
 static void
 start_member(StringInfo buf, const char *key)

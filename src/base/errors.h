@@ -26,6 +26,9 @@
 #define ERRCODE_EVS_WORKER_UNAVAILABLE		MAKE_SQLSTATE('V','S','0','1','1')
 #define ERRCODE_EVS_HANDLER_FAILED			MAKE_SQLSTATE('V','S','0','1','2')
 
+/* An argument that is needed is null.  Throws. */
+extern void evs_throw_null(const char *argument);
+
 /* A DETAIL object is built member by member. */
 extern void evs_detail_begin(StringInfo buf);
 extern void evs_detail_string(StringInfo buf, const char *key, const char *value);

@@ -56,10 +56,10 @@ evs_shmem_floors(EvsShared *shared)
 static void
 init_database(EvsSharedDatabase *database)
 {
+	/* values are set when a database gets the entry */
 	pg_atomic_init_u32(&database->touched, 0);
 	pg_atomic_init_u32(&database->departed, 0);
-	/* nobody knows what was prepared before the server started */
-	pg_atomic_init_u32(&database->prepared, 1);
+	pg_atomic_init_u32(&database->prepared, 0);
 	pg_atomic_init_u32(&database->store, InvalidOid);
 	pg_atomic_init_u64(&database->safe, 0);
 	ConditionVariableInit(&database->state_changed);
@@ -169,6 +169,22 @@ init_slot(EvsWorkerSlot *slot)
 	slot->generation = generation;
 }
 
+/* A free entry becomes that of a database. */
+static void
+assign(EvsSharedDatabase *entry, Oid oid)
+{
+	entry->oid = oid;
+	entry->used = entry->excluded = false;
+	entry->stop_wanted = entry->start_wanted = false;
+	init_slot(&entry->dispatcher);
+	pg_atomic_write_u32(&entry->touched, 0);
+	pg_atomic_write_u32(&entry->departed, 0);
+	/* nobody knows what was prepared before the server started */
+	pg_atomic_write_u32(&entry->prepared, 1);
+	pg_atomic_write_u32(&entry->store, InvalidOid);
+	pg_atomic_write_u64(&entry->safe, 0);
+}
+
 EvsSharedDatabase *
 evs_shmem_find_database(Oid oid, bool create)
 {
@@ -188,15 +204,7 @@ evs_shmem_find_database(Oid oid, bool create)
 	if (result == NULL && create && free_entry != NULL)
 	{
 		result = free_entry;
-		result->oid = oid;
-		result->used = result->excluded = false;
-		result->stop_wanted = result->start_wanted = false;
-		init_slot(&result->dispatcher);
-		pg_atomic_write_u32(&result->touched, 0);
-		pg_atomic_write_u32(&result->departed, 0);
-		pg_atomic_write_u32(&result->prepared, 1);
-		pg_atomic_write_u32(&result->store, InvalidOid);
-		pg_atomic_write_u64(&result->safe, 0);
+		assign(result, oid);
 	}
 	LWLockRelease(&area->lock);
 	return result;

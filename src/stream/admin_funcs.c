@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "base/errors.h"
 #include "base/guc.h"
 #include "base/xact.h"
 #include "catalog/catalog.h"
@@ -24,6 +25,7 @@
 #include "stream/lifecycle.h"
 #include "stream/partition.h"
 #include "stream/position.h"
+#include "stream/safe_point.h"
 #include "stream/seal.h"
 #include "stream/stream.h"
 #include "compat.h"
@@ -76,9 +78,7 @@ evs_truncate_stream(PG_FUNCTION_ARGS)
 	char	   *stream = get_stream_name(fcinfo);
 
 	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"before_version\" must not be null")));
+		evs_throw_null("before_version");
 	if (PG_GETARG_INT64(1) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -152,7 +152,7 @@ evs_record_safe_position(PG_FUNCTION_ARGS)
 {
 	PreventCommandIfReadOnly("evstore record_safe_position");
 	evs_check_right(ACL_UPDATE);
-	PG_RETURN_INT64(evs_position_record());
+	PG_RETURN_INT64(evs_safe_point_record());
 }
 
 /* adopt(): this database is the one that acts from now on; a restore is over */
@@ -172,8 +172,7 @@ evs_adopt(PG_FUNCTION_ARGS)
 Datum
 evs_is_adopted(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL((uint64) PG_GETARG_INT64(0) == GetSystemIdentifier() &&
-				   PG_GETARG_OID(1) == MyDatabaseId);
+	PG_RETURN_BOOL(evs_instance_is_here(PG_GETARG_INT64(0), PG_GETARG_OID(1)));
 }
 
 /* _last_position(): the last position that was drawn */

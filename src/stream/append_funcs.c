@@ -292,9 +292,7 @@ evs_append_arrays(PG_FUNCTION_ARGS)
 	get_array(fcinfo, 3, JSONBOID, -1, false, TYPALIGN_INT, "metadata", &metadata);
 	get_array(fcinfo, 4, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, "event_ids", &ids);
 	if (types.n < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"types\" must not be null")));
+		evs_throw_null("types");
 	check_length(&data, "data", types.n);
 	check_length(&metadata, "metadata", types.n);
 	check_length(&ids, "event_ids", types.n);
@@ -425,9 +423,7 @@ evs_append_streams(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"appends\" must not be null")));
+		evs_throw_null("appends");
 	appends = PG_GETARG_JSONB_P(0);
 	if (!JB_ROOT_IS_ARRAY(appends) || JB_ROOT_IS_SCALAR(appends))
 		ereport(ERROR,

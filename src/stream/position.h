@@ -26,13 +26,6 @@ extern int64 evs_position_last(void);
 extern int64 evs_position_safe(void);
 
 /*
- * Write the safe position down for standbys, which have no registry of their
- * own.  The row is written after the position was read, so whoever sees the row
- * sees the appends that it speaks of.  Returns the position.
- */
-extern int64 evs_position_record(void);
-
-/*
  * A safe position that may be a second old: for who wants to know which leaves
  * nobody appends to any more, at little cost.
  */

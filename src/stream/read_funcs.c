@@ -79,14 +79,6 @@ get_stream_name(FunctionCallInfo fcinfo, int arg)
 								 "stream");
 }
 
-static void
-throw_null(const char *argument)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("argument \"%s\" must not be null", argument)));
-}
-
 /* read_stream(stream, from_version, max_count, direction) */
 Datum
 evs_read_stream(PG_FUNCTION_ARGS)
@@ -150,7 +142,7 @@ evs_read_category(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0))
-		throw_null("category");
+		evs_throw_null("category");
 	request.category = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (strchr(request.category, '-') != NULL)
 		ereport(ERROR,
@@ -173,7 +165,7 @@ evs_read_correlation(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0))
-		throw_null("correlation_id");
+		evs_throw_null("correlation_id");
 	request.correlation_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	evs_check_right(ACL_SELECT);
 	evs_read_log(&request, (ReturnSetInfo *) fcinfo->resultinfo);
@@ -186,7 +178,7 @@ evs_get_event(PG_FUNCTION_ARGS)
 {
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0))
-		throw_null("event_id");
+		evs_throw_null("event_id");
 	evs_check_right(ACL_SELECT);
 	evs_read_one_event(PG_GETARG_UUID_P(0), (ReturnSetInfo *) fcinfo->resultinfo);
 	return (Datum) 0;

@@ -22,19 +22,28 @@
 #include "stream/safe_point.h"
 #include "compat.h"
 
+/* Find the row; false if there is none yet. */
+static bool
+find_row(Relation rel, Snapshot snapshot, TupleTableSlot *slot)
+{
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	table_endscan(scan);
+	return found;
+}
+
 int64
 evs_safe_point_find(Snapshot snapshot)
 {
 	Relation	rel = evs_open(evs_catalog()->safe_point, AccessShareLock);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	int64		position = -1;
 	bool		isnull;
 
-	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	if (find_row(rel, snapshot, slot))
 		position = DatumGetInt64(slot_getattr(slot, 1, &isnull));
 	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return position;
 }
@@ -52,26 +61,15 @@ evs_safe_point_read(Snapshot snapshot)
 	return position;
 }
 
-/* Find the row; false if there is none yet. */
-static bool
-find_row(Relation rel, TupleTableSlot *slot)
-{
-	TableScanDesc scan = table_beginscan(rel, SnapshotSelf, 0, NULL);
-	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
-
-	table_endscan(scan);
-	return found;
-}
-
 int64
-evs_position_record(void)
+evs_safe_point_record(void)
 {
 	Relation	rel = evs_open(evs_catalog()->safe_point, ShareRowExclusiveLock);
 	int64		safe = evs_position_safe();
 	TupleTableSlot *old = table_slot_create(rel, NULL);
 	EvsWriter  *writer = evs_writer_open(rel);
 	TupleTableSlot *slot = evs_writer_slot(writer, 1);
-	bool		found = find_row(rel, old);
+	bool		found = find_row(rel, SnapshotSelf, old);
 
 	slot->tts_values[0] = Int64GetDatum(safe);
 	slot->tts_values[1] = TimestampTzGetDatum(GetCurrentTimestamp());

@@ -131,6 +131,12 @@ has_leaves(void)
 }
 
 bool
+evs_instance_is_here(int64 system_identifier, Oid database)
+{
+	return (uint64) system_identifier == GetSystemIdentifier() && database == MyDatabaseId;
+}
+
+bool
 evs_instance_is_ours(void)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -143,8 +149,8 @@ evs_instance_is_ours(void)
 	{
 		bool		isnull;
 
-		ours = (uint64) DatumGetInt64(slot_getattr(slot, 1, &isnull)) == GetSystemIdentifier() &&
-			DatumGetObjectId(slot_getattr(slot, 2, &isnull)) == MyDatabaseId;
+		ours = evs_instance_is_here(DatumGetInt64(slot_getattr(slot, 1, &isnull)),
+									DatumGetObjectId(slot_getattr(slot, 2, &isnull)));
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);

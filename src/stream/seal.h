@@ -17,6 +17,9 @@ extern bool evs_is_sealed(void);
  */
 extern void evs_instance_init(void);
 
+/* Does a row of evstore.instance name this database of this cluster? */
+extern bool evs_instance_is_here(int64 system_identifier, Oid database);
+
 /* May this database act?  Not if it is a restored copy or a clone. */
 extern bool evs_instance_is_ours(void);
 

@@ -37,9 +37,7 @@ evs_stream_check_name(struct varlena *name, const char *argument)
 	int			len;
 
 	if (name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", argument)));
+		evs_throw_null(argument);
 	s = text_to_cstring((text *) name);
 	len = strlen(s);
 	if (len == 0)

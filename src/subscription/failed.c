@@ -17,16 +17,42 @@
 #include "subscription/failed.h"
 #include "compat.h"
 
-/* bigint[] without nulls; NULL gives none. */
-static int
-get_numbers(Datum value, bool isnull, Datum **numbers)
+/* bigint[] without nulls, copied; NULL gives none. */
+static int64 *
+get_numbers(Datum value, bool isnull, int *n)
 {
-	int			n = 0;
+	Datum	   *elements = NULL;
+	int64	   *numbers;
 
+	*n = 0;
 	if (!isnull)
 		deconstruct_array(DatumGetArrayTypeP(value), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-						  TYPALIGN_DOUBLE, numbers, NULL, &n);
-	return n;
+						  TYPALIGN_DOUBLE, &elements, NULL, n);
+	numbers = palloc(sizeof(int64) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		numbers[i] = DatumGetInt64(elements[i]);
+	return numbers;
+}
+
+/* Where a number is among sorted ones; -1 = nowhere. */
+static int
+find(const int64 *numbers, int n, int64 number)
+{
+	int			low = 0;
+	int			high = n;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (numbers[middle] == number)
+			return middle;
+		if (numbers[middle] < number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return -1;
 }
 
 void
@@ -36,68 +62,33 @@ evs_failed_load(const EvsSlot *slot, EvsFailedKeys *keys)
 		.sql = "SELECT f.key_hashes, f.wait_from, f.positions, f.next_retry FROM evstore._failed_load($1, $2, $3) f",
 		.nargs = 3, .types = {INT8OID, INT4OID, INT8OID},
 	};
-	Datum		args[3];
-	Datum	   *numbers;
+	Datum		args[] = {
+		Int64GetDatum(slot->subscription_id),
+		Int32GetDatum(slot->slot),
+		Int64GetDatum(slot->cursor),
+	};
 	EvsSpiRows	rows;
 
-	args[0] = Int64GetDatum(slot->subscription_id);
-	args[1] = Int32GetDatum(slot->slot);
-	args[2] = Int64GetDatum(slot->cursor);
 	rows = evs_spi_call(&plan, args, NULL);
 
-	keys->nkeys = get_numbers(rows.values[0], rows.nulls[0], &numbers);
-	keys->keys = palloc(sizeof(uint32) * Max(keys->nkeys, 1));
-	for (int i = 0; i < keys->nkeys; i++)
-		keys->keys[i] = (uint32) DatumGetInt64(numbers[i]);
-	(void) get_numbers(rows.values[1], rows.nulls[1], &numbers);
-	keys->wait_from = palloc(sizeof(int64) * Max(keys->nkeys, 1));
-	for (int i = 0; i < keys->nkeys; i++)
-		keys->wait_from[i] = DatumGetInt64(numbers[i]);
-	keys->npositions = get_numbers(rows.values[2], rows.nulls[2], &numbers);
-	keys->positions = palloc(sizeof(int64) * Max(keys->npositions, 1));
-	for (int i = 0; i < keys->npositions; i++)
-		keys->positions[i] = DatumGetInt64(numbers[i]);
+	keys->keys = get_numbers(rows.values[0], rows.nulls[0], &keys->nkeys);
+	keys->wait_from = get_numbers(rows.values[1], rows.nulls[1], &keys->nkeys);
+	keys->positions = get_numbers(rows.values[2], rows.nulls[2], &keys->npositions);
 	keys->next_retry = rows.nulls[3] ? 0 : DatumGetTimestampTz(rows.values[3]);
 }
 
 bool
 evs_failed_must_wait(const EvsFailedKeys *keys, uint32 hash, int64 position)
 {
-	int			low = 0;
-	int			high = keys->nkeys;
+	int			i = find(keys->keys, keys->nkeys, hash);
 
-	while (low < high)
-	{
-		int			middle = (low + high) / 2;
-
-		if (keys->keys[middle] == hash)
-			return position > keys->wait_from[middle];
-		if (keys->keys[middle] < hash)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return false;
+	return i >= 0 && position > keys->wait_from[i];
 }
 
 bool
 evs_failed_has_position(const EvsFailedKeys *keys, int64 position)
 {
-	int			low = 0;
-	int			high = keys->npositions;
-
-	while (low < high)
-	{
-		int			middle = (low + high) / 2;
-
-		if (keys->positions[middle] == position)
-			return true;
-		if (keys->positions[middle] < position)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return false;
+	return find(keys->positions, keys->npositions, position) >= 0;
 }
 
 EvsDueEvent *
@@ -107,16 +98,17 @@ evs_failed_take(const EvsSlot *slot, int64 max_count, bool alone, int *n)
 		.sql = "SELECT f.at_position, f.attempts, f.data FROM evstore._failed_take($1, $2, $3, $4, $5, $6) f",
 		.nargs = 6, .types = {INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, BOOLOID},
 	};
-	Datum		args[6];
+	Datum		args[] = {
+		Int64GetDatum(slot->subscription_id),
+		Int32GetDatum(slot->slot),
+		Int64GetDatum(slot->cursor),
+		Int64GetDatum(slot->epoch),
+		Int64GetDatum(max_count),
+		BoolGetDatum(alone),
+	};
 	EvsSpiRows	rows;
 	EvsDueEvent *result;
 
-	args[0] = Int64GetDatum(slot->subscription_id);
-	args[1] = Int32GetDatum(slot->slot);
-	args[2] = Int64GetDatum(slot->cursor);
-	args[3] = Int64GetDatum(slot->epoch);
-	args[4] = Int64GetDatum(max_count);
-	args[5] = BoolGetDatum(alone);
 	rows = evs_spi_call(&plan, args, NULL);
 
 	*n = (int) rows.nrows;
@@ -139,10 +131,11 @@ evs_failed_forget(const EvsSlot *slot, int64 position)
 		.sql = "SELECT evstore._failed_resolve($1, $2)",
 		.nargs = 2, .types = {INT8OID, INT8OID},
 	};
-	Datum		args[2];
+	Datum		args[] = {
+		Int64GetDatum(slot->subscription_id),
+		Int64GetDatum(position),
+	};
 
-	args[0] = Int64GetDatum(slot->subscription_id);
-	args[1] = Int64GetDatum(position);
 	(void) evs_spi_call(&plan, args, NULL);
 }
 
@@ -153,10 +146,11 @@ evs_failed_release(const EvsSlot *slot)
 		.sql = "SELECT evstore._failed_release($1, $2)",
 		.nargs = 2, .types = {INT8OID, INT4OID},
 	};
-	Datum		args[2];
+	Datum		args[] = {
+		Int64GetDatum(slot->subscription_id),
+		Int32GetDatum(slot->slot),
+	};
 
-	args[0] = Int64GetDatum(slot->subscription_id);
-	args[1] = Int32GetDatum(slot->slot);
 	(void) evs_spi_call(&plan, args, NULL);
 }
 
@@ -167,13 +161,14 @@ evs_failed_park_head(const EvsSlot *slot)
 		.sql = "SELECT evstore._failed_park_head($1, $2, $3, $4, $5)",
 		.nargs = 5, .types = {INT8OID, INT4OID, INT8OID, INT8OID, INT4OID},
 	};
-	Datum		args[5];
+	Datum		args[] = {
+		Int64GetDatum(slot->subscription_id),
+		Int32GetDatum(slot->slot),
+		Int64GetDatum(slot->cursor),
+		Int64GetDatum(slot->head),
+		Int32GetDatum(slot->attempts),
+	};
 
-	args[0] = Int64GetDatum(slot->subscription_id);
-	args[1] = Int32GetDatum(slot->slot);
-	args[2] = Int64GetDatum(slot->cursor);
-	args[3] = Int64GetDatum(slot->head);
-	args[4] = Int32GetDatum(slot->attempts);
 	(void) evs_spi_call(&plan, args, NULL);
 }
 
@@ -184,48 +179,46 @@ evs_failed_hold(const EvsSlot *slot, int64 up_to)
 		.sql = "SELECT evstore._failed_hold($1, $2, $3, $4, NULL)",
 		.nargs = 4, .types = {INT8OID, INT4OID, INT8OID, INT8OID},
 	};
-	Datum		args[4];
-
-	args[0] = Int64GetDatum(slot->subscription_id);
-	args[1] = Int32GetDatum(slot->slot);
-	args[2] = Int64GetDatum(slot->cursor);
-	args[3] = Int64GetDatum(up_to);
-	(void) evs_spi_call(&plan, args, NULL);
-}
-
-void
-evs_failed_pass(const EvsSlot *slot, int64 up_to, bool acknowledge)
-{
-	static EvsSpiPlan plan = {
-		.sql = "SELECT evstore._failed_pass($1, $2, $3, $4, $5, NULL)",
-		.nargs = 5, .types = {INT8OID, INT4OID, INT8OID, INT8OID, INT8OID},
+	Datum		args[] = {
+		Int64GetDatum(slot->subscription_id),
+		Int32GetDatum(slot->slot),
+		Int64GetDatum(slot->cursor),
+		Int64GetDatum(up_to),
 	};
-	Datum		args[5];
 
-	args[0] = Int64GetDatum(slot->subscription_id);
-	args[1] = Int32GetDatum(slot->slot);
-	args[2] = Int64GetDatum(slot->cursor);
-	args[3] = Int64GetDatum(up_to);
-	args[4] = Int64GetDatum(acknowledge ? slot->epoch : 0);	/* no epoch is 0 */
 	(void) evs_spi_call(&plan, args, NULL);
 }
 
-void
-evs_failed_pass_some(const EvsSlot *slot, int64 up_to, Datum positions)
+/* epoch 0: of no claim.  positions 0: all. */
+static void
+pass(const EvsSlot *slot, int64 up_to, int64 epoch, Datum positions)
 {
 	static EvsSpiPlan plan = {
 		.sql = "SELECT evstore._failed_pass($1, $2, $3, $4, $5, $6)",
 		.nargs = 6, .types = {INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8ARRAYOID},
 	};
-	Datum		args[6];
+	Datum		args[] = {
+		Int64GetDatum(slot->subscription_id),
+		Int32GetDatum(slot->slot),
+		Int64GetDatum(slot->cursor),
+		Int64GetDatum(up_to),
+		Int64GetDatum(epoch),
+		positions,
+	};
 
-	args[0] = Int64GetDatum(slot->subscription_id);
-	args[1] = Int32GetDatum(slot->slot);
-	args[2] = Int64GetDatum(slot->cursor);
-	args[3] = Int64GetDatum(up_to);
-	args[4] = Int64GetDatum(slot->epoch);
-	args[5] = positions;
-	(void) evs_spi_call(&plan, args, NULL);
+	(void) evs_spi_call(&plan, args, positions == 0 ? "     n" : NULL);
+}
+
+void
+evs_failed_pass(const EvsSlot *slot, int64 up_to, bool acknowledge)
+{
+	pass(slot, up_to, acknowledge ? slot->epoch : 0, 0);
+}
+
+void
+evs_failed_pass_some(const EvsSlot *slot, int64 up_to, Datum positions)
+{
+	pass(slot, up_to, slot->epoch, positions);
 }
 
 void
@@ -237,17 +230,18 @@ evs_failed_nack(const EvsSlot *slot, int64 position, Datum error, bool no_error,
 		.nargs = 7,
 		.types = {INT8OID, INT4OID, INT8OID, INT8OID, TEXTOID, TEXTOID, INTERVALOID},
 	};
-	Datum		args[7];
+	Datum		args[] = {
+		Int64GetDatum(slot->subscription_id),
+		Int32GetDatum(slot->slot),
+		Int64GetDatum(slot->cursor),
+		Int64GetDatum(position),
+		error,
+		CStringGetTextDatum(action),
+		delay,
+	};
 	char		nulls[7];
 
 	memset(nulls, ' ', sizeof(nulls));
-	args[0] = Int64GetDatum(slot->subscription_id);
-	args[1] = Int32GetDatum(slot->slot);
-	args[2] = Int64GetDatum(slot->cursor);
-	args[3] = Int64GetDatum(position);
-	args[4] = error;
-	args[5] = CStringGetTextDatum(action);
-	args[6] = delay;
 	if (no_error)
 		nulls[4] = 'n';
 	if (no_delay)
@@ -262,12 +256,13 @@ evs_failed_count_delivered(const EvsSlot *slot, int64 up_to)
 		.sql = "SELECT evstore._failed_count_delivered($1, $2, $3, $4)",
 		.nargs = 4, .types = {INT8OID, INT4OID, INT8OID, INT8OID},
 	};
-	Datum		args[4];
+	Datum		args[] = {
+		Int64GetDatum(slot->subscription_id),
+		Int32GetDatum(slot->slot),
+		Int64GetDatum(slot->epoch),
+		Int64GetDatum(up_to),
+	};
 
-	args[0] = Int64GetDatum(slot->subscription_id);
-	args[1] = Int32GetDatum(slot->slot);
-	args[2] = Int64GetDatum(slot->epoch);
-	args[3] = Int64GetDatum(up_to);
 	return DatumGetInt32(evs_spi_call(&plan, args, NULL).values[0]);
 }
 
@@ -278,13 +273,14 @@ evs_failed_summarize(EvsSlot *slot)
 		.sql = "SELECT f.pending, f.lowest FROM evstore._failed_summary($1, $2, $3) f",
 		.nargs = 3, .types = {INT8OID, INT4OID, INT8OID},
 	};
-	Datum		args[3];
+	Datum		args[] = {
+		Int64GetDatum(slot->subscription_id),
+		Int32GetDatum(slot->slot),
+		Int64GetDatum(slot->cursor),
+	};
 	EvsSpiRows	rows;
 	int64		done = slot->cursor;
 
-	args[0] = Int64GetDatum(slot->subscription_id);
-	args[1] = Int32GetDatum(slot->slot);
-	args[2] = Int64GetDatum(slot->cursor);
 	rows = evs_spi_call(&plan, args, NULL);
 	slot->pending = DatumGetBool(rows.values[0]);
 	if (!rows.nulls[1])

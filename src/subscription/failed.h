@@ -22,7 +22,7 @@ typedef struct EvsDueEvent
 typedef struct EvsFailedKeys
 {
 	int			nkeys;
-	uint32	   *keys;			/* hashes of keys that must wait; sorted */
+	int64	   *keys;			/* hashes of keys that must wait; sorted */
 	int64	   *wait_from;		/* their first failed events: those before do not wait */
 	int			npositions;
 	int64	   *positions;		/* beyond the cursor, with rows of their own; sorted */

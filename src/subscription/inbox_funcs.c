@@ -20,6 +20,7 @@
 #include "utils/syscache.h"
 #include "utils/uuid.h"
 
+#include "base/errors.h"
 #include "catalog/catalog.h"
 #include "subscription/inbox.h"
 #include "compat.h"
@@ -49,9 +50,7 @@ static void
 check_not_null(FunctionCallInfo fcinfo, int n, const char *argument)
 {
 	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", argument)));
+		evs_throw_null(argument);
 }
 
 /* An argument that is part of a key. */

@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "base/errors.h"
 #include "base/xact.h"
 #include "catalog/catalog.h"
 #include "stream/cursor.h"
@@ -52,14 +53,6 @@ PG_FUNCTION_INFO_V1(evs_slot_claimed);
 /* A lag of more events than this is estimated. */
 #define LAG_COUNT_MAX 100000
 
-static void
-throw_null(const char *argument)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("argument \"%s\" must not be null", argument)));
-}
-
 static char *
 get_name(FunctionCallInfo fcinfo, int arg)
 {
@@ -73,7 +66,7 @@ get_consumer(FunctionCallInfo fcinfo, int arg)
 	char	   *consumer;
 
 	if (PG_ARGISNULL(arg))
-		throw_null("consumer");
+		evs_throw_null("consumer");
 	consumer = text_to_cstring(PG_GETARG_TEXT_PP(arg));
 	if (consumer[0] == '\0' || strlen(consumer) > CONSUMER_NAME_MAX)
 		ereport(ERROR,
@@ -88,7 +81,7 @@ get_number(FunctionCallInfo fcinfo, int arg, const char *argument, int64 low, in
 	int64		value;
 
 	if (PG_ARGISNULL(arg))
-		throw_null(argument);
+		evs_throw_null(argument);
 	value = PG_GETARG_INT64(arg);
 	if (value < low || value > high)
 		ereport(ERROR,
@@ -154,10 +147,10 @@ get_claim(FunctionCallInfo fcinfo, EvsClaim *claim)
 {
 	claim->name = get_name(fcinfo, 0);
 	if (PG_ARGISNULL(1))
-		throw_null("slot");
+		evs_throw_null("slot");
 	claim->slot = PG_GETARG_INT32(1);
 	if (PG_ARGISNULL(2))
-		throw_null("epoch");
+		evs_throw_null("epoch");
 	claim->epoch = PG_GETARG_INT64(2);
 }
 
@@ -182,7 +175,7 @@ evs_ack_events(PG_FUNCTION_ARGS)
 
 	get_claim(fcinfo, &claim);
 	if (PG_ARGISNULL(3))
-		throw_null("positions");
+		evs_throw_null("positions");
 	begin_call("ack_events");
 	PG_RETURN_INT64(evs_ack_positions(&claim, PG_GETARG_DATUM(3)));
 }
@@ -194,7 +187,7 @@ get_action(FunctionCallInfo fcinfo, int arg)
 	char	   *action;
 
 	if (PG_ARGISNULL(arg))
-		throw_null("action");
+		evs_throw_null("action");
 	action = text_to_cstring(PG_GETARG_TEXT_PP(arg));
 	for (int i = 0; i < (int) lengthof(actions); i++)
 		if (strcmp(action, actions[i]) == 0)

@@ -37,6 +37,7 @@
 #include "base/shmem.h"
 #include "catalog/catalog.h"
 #include "stream/position.h"
+#include "stream/safe_point.h"
 #include "stream/seal.h"
 #include "subscription/inbox.h"
 #include "subscription/watch.h"
@@ -130,7 +131,7 @@ look_around(TimestampTz now)
 {
 	if (last_safe != recorded_safe && last_safe >= 0)
 	{
-		(void) evs_position_record();
+		(void) evs_safe_point_record();
 		recorded_safe = last_safe;
 	}
 	evs_watch_due(due_told, evs_clock_now(), last_safe, notify_listeners);
@@ -218,14 +219,7 @@ sleep_until(TimestampTz when)
 	if (ShutdownRequestPending ||
 		(pause_until == 0 && pg_atomic_read_u32(&database->touched) != 0))
 		ms = 0;
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
+	evs_worker_sleep(ms, wait_event);
 }
 
 /* One turn; returns when the next is due if nothing happens before. */

@@ -285,6 +285,19 @@ evs_worker_recovered(EvsSharedDatabase *database)
 }
 
 void
+evs_worker_sleep(long ms, uint32 wait_event)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+void
 evs_worker_end(EvsSharedDatabase *database, EvsWorkerState state)
 {
 	EvsWorkerSlot *slot = &database->dispatcher;

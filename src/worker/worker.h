@@ -39,6 +39,9 @@ extern void evs_worker_running(EvsSharedDatabase *database);
 extern long evs_worker_failed(EvsSharedDatabase *database, const char *message);
 extern void evs_worker_recovered(EvsSharedDatabase *database);
 
+/* Until the latch is set, or so many milliseconds; then heed signals. */
+extern void evs_worker_sleep(long ms, uint32 wait_event);
+
 /* End on purpose, for this reason.  Does not return. */
 extern void evs_worker_end(EvsSharedDatabase *database, EvsWorkerState state);
 
