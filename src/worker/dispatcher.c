@@ -58,7 +58,7 @@
 /* Up to so many events a second, no nap; at this rate, the longest. */
 #define NAP_FROM_RATE 1000
 #define NAP_MAX_RATE 3000
-#define NAP_MAX 5000			/* microseconds */
+#define NAP_MAX 10000			/* microseconds */
 
 extern PGDLLEXPORT void evs_dispatcher_main(Datum main_arg);
 
@@ -239,7 +239,7 @@ take_turn(void)
 	if (state != EVS_WORKER_RUNNING)
 		evs_worker_end(database, state);
 	measure_rate(now);
-	notify_at = evs_notifier_run(now);
+	notify_at = evs_notifier_run(now, nap_time());
 	return notify_at != 0 ? Min(notify_at, next_look) : next_look;
 }
 

@@ -3,9 +3,11 @@
  *	  NOTIFY on behalf of all appends: gathered, and not too often.
  *
  * The first event after a pause is told at once; after that, a channel hears
- * at most once in evstore.notify_interval, of the newest position.  A
- * transaction that sends NOTIFY holds a lock of the whole cluster until it has
- * committed, so it is one of its own, with nothing to flush.
+ * at most once in evstore.notify_interval, of the newest position; less often
+ * when so much happens that the dispatcher naps, since listeners cost the
+ * appends more than all else that the dispatcher does.  A transaction that
+ * sends NOTIFY holds a lock of the whole cluster until it has committed, so it
+ * is one of its own.
  */
 #include "postgres.h"
 
@@ -19,6 +21,9 @@
 #include "worker/notifier.h"
 #include "compat.h"
 
+/* From one notification to the next, at least so many naps. */
+#define NAPS_BETWEEN 5
+
 typedef struct Channel
 {
 	char		name[NAMEDATALEN];
@@ -28,6 +33,9 @@ typedef struct Channel
 } Channel;
 
 static List *channels = NIL;
+
+/* In microseconds. */
+static int64 interval = 0;
 
 static Channel *
 find_channel(const char *name)
@@ -65,15 +73,22 @@ is_due(const Channel *channel, TimestampTz now)
 {
 	return channel->pending &&
 		(channel->sent_at > now ||
-		 now - channel->sent_at >= (int64) evs_guc_notify_interval * 1000);
+		 now - channel->sent_at >= interval);
 }
 
+/*
+ * Where the log is flushed all the time, join: an asynchronous commit would call
+ * the WAL writer each time, which then takes the lock that committing sessions
+ * queue for, and lets go of it with nothing flushed for them.
+ */
 static void
-send_due(TimestampTz now)
+send_due(TimestampTz now, bool join_flush)
 {
 	ListCell   *cell;
 
 	StartTransactionCommand();
+	if (join_flush)
+		ForceSyncCommit();
 	foreach(cell, channels)
 	{
 		Channel    *channel = lfirst(cell);
@@ -88,12 +103,13 @@ send_due(TimestampTz now)
 }
 
 TimestampTz
-evs_notifier_run(TimestampTz now)
+evs_notifier_run(TimestampTz now, long nap)
 {
 	TimestampTz next = 0;
 	bool		due = false;
 	ListCell   *cell;
 
+	interval = Max((int64) evs_guc_notify_interval * 1000, (int64) nap * NAPS_BETWEEN);
 	foreach(cell, channels)
 	{
 		Channel    *channel = lfirst(cell);
@@ -107,7 +123,7 @@ evs_notifier_run(TimestampTz now)
 	}
 	if (due)
 	{
-		send_due(now);
+		send_due(now, nap > 0);
 		foreach(cell, channels)
 		{
 			Channel    *channel = lfirst(cell);
@@ -119,5 +135,5 @@ evs_notifier_run(TimestampTz now)
 			}
 		}
 	}
-	return next == 0 ? 0 : next + (int64) evs_guc_notify_interval * 1000;
+	return next == 0 ? 0 : next + interval;
 }
