@@ -1,13 +1,13 @@
 # shellcheck shell=bash
 #
 # What waiting costs when nothing happens: the processor time of all of the server's
-# processes.  It has a server of its own, without the dispatchers of other cases.
+# processes, and what the same server uses without evstore's.  It has a server of
+# its own, without the dispatchers of other cases.
 
 IDLE_SESSIONS=20
 IDLE_SECONDS=10
 
 case_idle() {
-	local i used=() ratios=()
 	stop_server
 	bench_server idle
 	evstore_database idle
@@ -16,13 +16,22 @@ case_idle() {
 	start_client wait idle $(seq -f 'idle_%.0f' "$IDLE_SESSIONS")
 	# what was just appended has been looked at by now
 	sleep 2
+	record_idle "$IDLE_SESSIONS waiting fetches: ms of processor, ms passed" '<=0.01'
+	stop_clients
+	sql -d idle -o /dev/null -c 'SELECT evstore.stop()'
+	start_client listen idle bench "$IDLE_SESSIONS"
+	record_idle "$IDLE_SESSIONS sessions that do nothing, no dispatcher" -
+	stop_clients
+}
+
+# record_idle TEXT TARGET
+record_idle() {
+	local i used=() ratios=()
 	for ((i = 0; i < (BENCH_RUNS < 3 ? BENCH_RUNS : 3); i++)); do
 		used[i]=$(server_milliseconds "$IDLE_SECONDS")
 		ratios[i]=$(quotient "${used[i]}" $((IDLE_SECONDS * 1000)))
 	done
-	stop_clients
-	record idle "$IDLE_SESSIONS waiting fetches: ms of processor, ms passed" '<=0.01' \
-		"$(median "${used[@]}")" $((IDLE_SECONDS * 1000)) "${ratios[@]}"
+	record idle "$1" "$2" "$(median "${used[@]}")" $((IDLE_SECONDS * 1000)) "${ratios[@]}"
 }
 
 # server_milliseconds SECONDS: what the server's processes use in this time
