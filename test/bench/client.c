@@ -8,7 +8,7 @@
  *		a session for each, which waits in fetch() and acknowledges
  *	client consume DATABASE evstore|queue|pgq NAME CONSUMERS EVENTS SECONDS
  *		take so many events by hundreds, or for so long: prints events a second
- *	client latency DATABASE fetch|notify|plain RATE SECONDS
+ *	client latency DATABASE fetch|fetch_durable|notify|plain RATE SECONDS
  *		from sending COMMIT to its arrival in another session: prints
  *		the median and the 99th percentile in microseconds
  *	client flush FILE
@@ -650,13 +650,15 @@ open_receiver(const char *database, const char *side)
 	const char *params[] = {"latency", "c", "0"};
 
 	receiver = open_session(database);
-	receiver_listens = strcmp(side, "fetch") != 0;
+	receiver_listens = strncmp(side, "fetch", 5) != 0;
 	if (strcmp(side, "notify") == 0)
 		command(receiver, "LISTEN evstore");
 	else if (strcmp(side, "plain") == 0)
 		command(receiver, "LISTEN bench");
 	else
 	{
+		if (strcmp(side, "fetch_durable") != 0)
+			command(receiver, "SET synchronous_commit = off");
 		prepare_consumer(receiver);
 		PQclear(call(receiver, "fetch", 3, params));
 		send_fetch(receiver, "latency", "c");

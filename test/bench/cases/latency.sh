@@ -4,6 +4,10 @@
 # pg_notify() received by LISTEN.  The dispatcher sends one NOTIFY in
 # evstore.notify_interval: at the default, events of the same 10 ms share one, so
 # what it does itself is seen with the interval at 1 ms.
+#
+# A listener acknowledges nothing, a consumer does.  For as many flushes on both
+# sides its acknowledgements do not wait for the disk; those that do are in the way of
+# the appends' commits there, which is a line of its own.
 
 LATENCY_RATE=500
 
@@ -22,17 +26,19 @@ compare_latencies() {
 	local i way
 	local -A p50=() p99=()
 	for ((i = 0; i < BENCH_RUNS; i++)); do
-		for way in plain fetch notify_1ms notify; do
+		for way in plain fetch fetch_durable notify_1ms notify; do
 			read -r p50[$way.$i] p99[$way.$i] < <(latency_"$way")
 		done
 	done
 	record_latency fetch 'fetch that waits, plain NOTIFY' '<=1.5'
+	record_latency fetch_durable 'the same, acks wait for the disk as well' -
 	record_latency notify_1ms "NOTIFY with notify_interval 1 ms, plain" '<=1.5'
 	record_latency notify "NOTIFY with the default of 10 ms, plain" -
 }
 
 latency_plain() { "$CLIENT" latency latency plain "$LATENCY_RATE" "$BENCH_SECONDS"; }
 latency_fetch() { "$CLIENT" latency latency fetch "$LATENCY_RATE" "$BENCH_SECONDS"; }
+latency_fetch_durable() { "$CLIENT" latency latency fetch_durable "$LATENCY_RATE" "$BENCH_SECONDS"; }
 latency_notify() { "$CLIENT" latency latency notify "$LATENCY_RATE" "$BENCH_SECONDS"; }
 latency_notify_1ms() { "$CLIENT" latency latency_1ms notify "$LATENCY_RATE" "$BENCH_SECONDS"; }
 
