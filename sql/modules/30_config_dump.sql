@@ -21,3 +21,6 @@ SELECT pg_catalog.pg_extension_config_dump('evstore.subscription_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.epoch_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.slot_state', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.failed_event', '');
+
+SELECT pg_catalog.pg_extension_config_dump('evstore.aggregate', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.snapshot', '');

@@ -40,7 +40,7 @@ relcache_callback(Datum arg, Oid relid)
 		relid == catalog.stream_id_seq || relid == catalog.events_view ||
 		relid == catalog.subscription ||
 		relid == catalog.slot_state || relid == catalog.subscription_member ||
-		relid == catalog.subscriptions_view)
+		relid == catalog.subscriptions_view || relid == catalog.snapshot)
 		catalog_valid = false;
 
 	for (int i = 0; i < nhooks; i++)
@@ -141,6 +141,8 @@ fill_catalog(void)
 	catalog.subscription_member = lookup(schema, "subscription_member");
 	catalog.subscription_member_pkey = lookup(schema, "subscription_member_pkey");
 	catalog.subscriptions_view = lookup(schema, "subscriptions");
+	catalog.snapshot = lookup(schema, "snapshot");
+	catalog.snapshot_pkey = lookup(schema, "snapshot_pkey");
 	refuse_distributed_tables();
 }
 

@@ -34,6 +34,8 @@ typedef struct EvsCatalog
 	Oid			subscription_member;
 	Oid			subscription_member_pkey;
 	Oid			subscriptions_view;
+	Oid			snapshot;
+	Oid			snapshot_pkey;
 } EvsCatalog;
 
 /*

@@ -308,6 +308,19 @@ scavenge_leaf(int64 stream_id, const EvsHorizon *horizon, Oid relid, Removed *re
 	return reached_visible;
 }
 
+/* Snapshots of states at versions that readers can no longer see. */
+static void
+scavenge_snapshots(const EvsStream *stream, int64 first_version)
+{
+	static EvsSpiPlan plan = {
+		.sql = "DELETE FROM evstore.snapshot n WHERE n.stream_id = $1 AND n.version < $2",
+		.nargs = 2, .types = {INT8OID, INT8OID},
+	};
+	Datum		args[2] = {Int64GetDatum(stream->id), Int64GetDatum(first_version)};
+
+	(void) evs_spi_call(&plan, args, NULL);
+}
+
 static void
 scavenge_stream(Change *change, Removed *removed)
 {
@@ -329,6 +342,8 @@ scavenge_stream(Change *change, Removed *removed)
 		change->stream.scavenged_version = removed->last_version;
 		evs_stream_update(change->streams, &change->stream);
 	}
+	scavenge_snapshots(&change->stream,
+					   Max(horizon.first_version, change->stream.scavenged_version + 1));
 }
 
 static int

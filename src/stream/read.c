@@ -40,21 +40,23 @@ typedef struct ReadState
 	Relation	streams;
 	Snapshot	snapshot;
 	EvsStreamReader reader;
-	ReturnSetInfo *result;
+	EvsTakeRow	take;
+	void	   *take_arg;
 	int64		remaining;		/* rows still wanted, or EVS_READ_ALL */
 	EvsLeafRange *leaves;
 	int			nleaves;
 } ReadState;
 
 static void
-begin_read(ReadState *state, ReturnSetInfo *result, int64 max_count, Snapshot snapshot)
+begin_read(ReadState *state, int64 max_count, Snapshot snapshot, EvsTakeRow take, void *arg)
 {
 	const EvsCatalog *catalog = evs_catalog();
 
 	state->log = evs_open(catalog->event_log, AccessShareLock);
 	state->streams = evs_open(catalog->stream, AccessShareLock);
 	state->snapshot = RegisterSnapshot(snapshot);
-	state->result = result;
+	state->take = take;
+	state->take_arg = arg;
 	state->remaining = max_count;
 	state->leaves = evs_leaf_list(state->log, &state->nleaves);
 }
@@ -73,10 +75,11 @@ is_full(const ReadState *state)
 	return state->remaining == 0;
 }
 
-/* Give out a row; true if it refers to values outside of it. */
+/* Give out a row. */
 static bool
-emit(ReturnSetInfo *result, EvsLeaf *leaf, TupleTableSlot *slot, text *name)
+emit(void *arg, EvsLeaf *leaf, TupleTableSlot *slot, text *name)
 {
+	ReturnSetInfo *result = arg;
 	Datum		values[EVS_EVENT_NCOLUMNS];
 	bool		nulls[EVS_EVENT_NCOLUMNS];
 
@@ -94,6 +97,8 @@ typedef struct StreamScan
 	text	   *name;
 	int64		from;
 	bool		backward;
+	int64		last_version;
+	TimestampTz recorded_until;
 } StreamScan;
 
 static void
@@ -122,7 +127,13 @@ scan_stream_leaf(ReadState *state, const StreamScan *scan, Oid relid)
 		if (evs_leaf_get_int8(leaf, index.slot, EVS_LOG_RECORDED_AT) <=
 			scan->horizon.recorded_after)
 			continue;
-		keep_lock |= emit(state->result, leaf, index.slot, scan->name);
+		if (evs_leaf_get_int8(leaf, index.slot, EVS_LOG_VERSION) > scan->last_version ||
+			evs_leaf_get_int8(leaf, index.slot, EVS_LOG_RECORDED_AT) > scan->recorded_until)
+		{
+			state->remaining = 0;
+			break;
+		}
+		keep_lock |= state->take(state->take_arg, leaf, index.slot, scan->name);
 		if (state->remaining > 0)
 			state->remaining--;
 	}
@@ -189,20 +200,23 @@ leaves_of_stream(const ReadState *state, const EvsStream *stream, int *first, in
 }
 
 void
-evs_read_stream_events(const EvsReadStream *request, ReturnSetInfo *result)
+evs_read_stream_rows(const EvsReadStream *request, Snapshot snapshot, EvsTakeRow take, void *arg)
 {
 	ReadState	state;
-	StreamScan	scan;
+	StreamScan	scan = {
+		.backward = request->backward,
+		.last_version = request->has_end ? request->last_version : PG_INT64_MAX,
+		.recorded_until = request->has_end ? request->recorded_until : DT_NOEND,
+	};
 	int			first;
 	int			last;
 
-	begin_read(&state, result, request->max_count, GetTransactionSnapshot());
+	begin_read(&state, request->max_count, snapshot, take, arg);
 	if (evs_stream_find(state.streams, request->stream, state.snapshot, &scan.stream) &&
 		leaves_of_stream(&state, &scan.stream, &first, &last))
 	{
 		evs_horizon(state.log, &scan.stream, state.snapshot, &scan.horizon);
 		scan.name = cstring_to_text(request->stream);
-		scan.backward = request->backward;
 		if (request->backward)
 		{
 			scan.from = request->has_from ? request->from_version : PG_INT64_MAX;
@@ -217,6 +231,12 @@ evs_read_stream_events(const EvsReadStream *request, ReturnSetInfo *result)
 		}
 	}
 	end_read(&state);
+}
+
+void
+evs_read_stream_events(const EvsReadStream *request, ReturnSetInfo *result)
+{
+	evs_read_stream_rows(request, GetTransactionSnapshot(), emit, result);
 }
 
 /* ---- the log ---- */
@@ -289,8 +309,8 @@ find_event_in_leaf(ReadState *state, const pg_uuid_t *id, Oid relid)
 		if (!evs_stream_reader_hides(&state->reader, stream_id,
 									 evs_leaf_get_int8(leaf, index.slot, EVS_LOG_VERSION),
 									 evs_leaf_get_int8(leaf, index.slot, EVS_LOG_RECORDED_AT)))
-			keep_lock = emit(state->result, leaf, index.slot,
-							 evs_stream_reader_name(&state->reader, stream_id));
+			keep_lock = state->take(state->take_arg, leaf, index.slot,
+									evs_stream_reader_name(&state->reader, stream_id));
 	}
 	evs_scan_end(&index, AccessShareLock);
 	relation_close(rel, keep_lock ? NoLock : AccessShareLock);
@@ -303,7 +323,7 @@ evs_read_one_event(const pg_uuid_t *id, ReturnSetInfo *result)
 	ReadState	state;
 	bool		found = false;
 
-	begin_read(&state, result, 1, GetTransactionSnapshot());
+	begin_read(&state, 1, GetTransactionSnapshot(), emit, result);
 	evs_stream_reader_begin(&state.reader, state.log, state.streams, state.snapshot);
 	for (int i = state.nleaves - 1; i >= 0 && !found; i--)
 	{

@@ -9,6 +9,7 @@
 #include "utils/uuid.h"
 
 #include "stream/filter.h"
+#include "stream/leaf.h"
 
 /* No limit. */
 #define EVS_READ_ALL (-1)
@@ -31,7 +32,20 @@ typedef struct EvsReadStream
 	int64		from_version;	/* inclusive */
 	int64		max_count;
 	bool		backward;
+	bool		has_end;			/* forward only: */
+	int64		last_version;	/* inclusive */
+	TimestampTz recorded_until; /* inclusive */
 } EvsReadStream;
+
+/*
+ * What is done with a row of a leaf.  true: it refers to values outside of it
+ * that are used later, so the leaf must stay locked.
+ */
+typedef bool (*EvsTakeRow) (void *arg, EvsLeaf *leaf, TupleTableSlot *slot, text *stream);
+
+/* Events of a stream as the snapshot, which the caller has registered, shows them. */
+extern void evs_read_stream_rows(const EvsReadStream *request, Snapshot snapshot,
+								 EvsTakeRow take, void *arg);
 
 /* Rows of type evstore.event go to the result's tuple store. */
 extern void evs_read_stream_events(const EvsReadStream *request, ReturnSetInfo *result);

@@ -1,0 +1,39 @@
+-- Tables of aggregates and snapshots.  C code names the columns of snapshot; a
+-- test compares the two.
+
+CREATE TABLE evstore.aggregate (
+	category		text COLLATE "C" NOT NULL,
+	initial			jsonb NOT NULL,
+	transition		text NOT NULL,
+	state_version	integer NOT NULL,
+	keep			integer NOT NULL,
+	unknown_event	text NOT NULL,
+	created_at		timestamptz NOT NULL,
+	CONSTRAINT aggregate_pkey PRIMARY KEY (category),
+	CONSTRAINT aggregate_unknown_event CHECK (unknown_event IN ('ignore', 'error'))
+);
+COMMENT ON TABLE evstore.aggregate IS 'how the events of a category''s streams are folded into a state';
+COMMENT ON COLUMN evstore.aggregate.transition IS 'quoted name with schema of a function (jsonb, evstore.event); an OID would not survive pg_upgrade';
+COMMENT ON COLUMN evstore.aggregate.state_version IS 'snapshots with another one do not count';
+COMMENT ON COLUMN evstore.aggregate.keep IS 'how many snapshots of a stream are kept';
+
+CREATE TABLE evstore.snapshot (
+	stream_id		bigint NOT NULL,
+	version			bigint NOT NULL,
+	recorded_at		timestamptz NOT NULL,
+	created_at		timestamptz NOT NULL,
+	state_version	integer NOT NULL,
+	state			jsonb NOT NULL,
+	CONSTRAINT snapshot_pkey PRIMARY KEY (stream_id, state_version, version)
+);
+COMMENT ON TABLE evstore.snapshot IS 'states of aggregates at versions of their streams; can be computed again';
+COMMENT ON COLUMN evstore.snapshot.recorded_at IS 'of the event with this version';
+
+-- A server that was built without lz4 keeps its default compression.
+DO $$
+BEGIN
+	ALTER TABLE evstore.snapshot ALTER COLUMN state SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+	NULL;
+END
+$$;

@@ -1,0 +1,255 @@
+/*
+ * fold.c
+ *	  A left fold of events into a state by a transition function.
+ *
+ * The call of the function is planned as an expression with two parameters, as
+ * PL/pgSQL does with an assignment: a function in SQL is inlined, and an event
+ * then costs a microsecond instead of an executor's start.
+ *
+ * The state is copied once an event, from the memory that is freed after each
+ * call to one of two contexts that take turns.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/params.h"
+#include "optimizer/optimizer.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "aggregate/fold.h"
+#include "base/errors.h"
+#include "stream/event.h"
+#include "compat.h"
+
+struct EvsFold
+{
+	MemoryContext context;		/* of all of this */
+	Oid			transition;
+	bool		unknown_is_error;
+	TupleDesc	desc;			/* of evstore.event */
+	ExprState  *call;
+	ExprContext *econtext;
+	ParamExternData *state;		/* the call's parameters */
+	ParamExternData *event;
+	MemoryContext memory[2];
+	int			turn;			/* whose memory the state is in */
+};
+
+static void
+throw_invalid(Oid transition)
+{
+	StringInfoData detail;
+
+	evs_detail_begin(&detail);
+	evs_detail_string(&detail, "path", "transition");
+	evs_detail_string(&detail, "function", format_procedure(transition));
+	ereport(ERROR,
+			(errcode(ERRCODE_EVS_INVALID_DEFINITION),
+			 errmsg("function %s cannot be used as a transition", format_procedure(transition)),
+			 errdetail_internal("%s", evs_detail_end(&detail)),
+			 errhint("It must have the form f(state jsonb, event evstore.event) RETURNS jsonb.")));
+}
+
+static Oid
+event_type(void)
+{
+	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("event"),
+						   ObjectIdGetDatum(get_namespace_oid("evstore", false)));
+}
+
+void
+evs_fold_check(Oid transition)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(transition));
+	Form_pg_proc proc;
+	AclResult	result;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", transition)));
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	if (proc->prokind != PROKIND_FUNCTION || proc->proretset || proc->prorettype != JSONBOID ||
+		proc->pronargs != 2 || proc->proargtypes.values[0] != JSONBOID ||
+		proc->proargtypes.values[1] != event_type())
+		throw_invalid(transition);
+	ReleaseSysCache(tuple);
+
+	result = evs_function_aclcheck(transition, GetUserId());
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(transition));
+}
+
+static Node *
+make_parameter(int id, Oid type)
+{
+	Param	   *param = makeNode(Param);
+
+	param->paramkind = PARAM_EXTERN;
+	param->paramid = id;
+	param->paramtype = type;
+	param->paramtypmod = -1;
+	param->paramcollid = InvalidOid;
+	param->location = -1;
+	return (Node *) param;
+}
+
+static void
+plan_call(EvsFold *fold)
+{
+	ParamListInfo params = makeParamList(2);
+	Oid			type = fold->desc->tdtypeid;
+	FuncExpr   *call = makeFuncExpr(fold->transition, JSONBOID,
+									list_make2(make_parameter(1, JSONBOID),
+											   make_parameter(2, type)),
+									InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+
+	params->params[0].ptype = JSONBOID;
+	params->params[1].ptype = type;
+	fold->state = &params->params[0];
+	fold->event = &params->params[1];
+	fold->econtext = CreateStandaloneExprContext();
+	fold->econtext->ecxt_param_list_info = params;
+	fold->call = ExecInitExprWithParams(expression_planner((Expr *) call), params);
+}
+
+/* Into the memory whose turn it is next. */
+static void
+set_state(EvsFold *fold, Datum state)
+{
+	int			next = 1 - fold->turn;
+	MemoryContext old;
+
+	MemoryContextReset(fold->memory[next]);
+	old = MemoryContextSwitchTo(fold->memory[next]);
+	fold->state->value = PointerGetDatum(PG_DETOAST_DATUM_COPY(state));
+	fold->state->isnull = false;
+	fold->turn = next;
+	MemoryContextSwitchTo(old);
+}
+
+EvsFold *
+evs_fold_begin(Oid transition, const Jsonb *initial, bool unknown_is_error)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "evstore fold",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	EvsFold    *fold = palloc0(sizeof(EvsFold));
+
+	fold->context = context;
+	fold->transition = transition;
+	fold->unknown_is_error = unknown_is_error;
+	fold->desc = lookup_rowtype_tupdesc_copy(event_type(), -1);
+	for (int i = 0; i < 2; i++)
+		fold->memory[i] = AllocSetContextCreate(context, "evstore fold state",
+												ALLOCSET_DEFAULT_SIZES);
+	plan_call(fold);
+	set_state(fold, PointerGetDatum(initial));
+	MemoryContextSwitchTo(old);
+	return fold;
+}
+
+/* ---- events ---- */
+
+static char *
+event_text(HeapTupleHeader event, int column)
+{
+	bool		isnull;
+	Datum		value = GetAttributeByNum(event, column + 1, &isnull);
+
+	return isnull ? pstrdup("") : TextDatumGetCString(value);
+}
+
+static int64
+event_version(HeapTupleHeader event)
+{
+	bool		isnull;
+	Datum		value = GetAttributeByNum(event, EVS_EVENT_VERSION + 1, &isnull);
+
+	return isnull ? -1 : DatumGetInt64(value);
+}
+
+static void
+add_context(void *arg)
+{
+	EvsFold    *fold = arg;
+	HeapTupleHeader event = DatumGetHeapTupleHeader(fold->event->value);
+
+	errcontext("transition %s at version " INT64_FORMAT " of stream \"%s\", of type \"%s\"",
+			   format_procedure(fold->transition), event_version(event),
+			   event_text(event, EVS_EVENT_STREAM), event_text(event, EVS_EVENT_TYPE));
+}
+
+static void
+throw_unknown(EvsFold *fold, HeapTupleHeader event)
+{
+	StringInfoData detail;
+
+	evs_detail_begin(&detail);
+	evs_detail_string(&detail, "stream", event_text(event, EVS_EVENT_STREAM));
+	evs_detail_int(&detail, "version", event_version(event));
+	evs_detail_string(&detail, "type", event_text(event, EVS_EVENT_TYPE));
+	ereport(ERROR,
+			(errcode(ERRCODE_EVS_HANDLER_FAILED),
+			 errmsg("transition %s does not know the event type \"%s\"",
+					format_procedure(fold->transition), event_text(event, EVS_EVENT_TYPE)),
+			 errdetail_internal("%s", evs_detail_end(&detail))));
+}
+
+void
+evs_fold_event(EvsFold *fold, HeapTupleHeader event)
+{
+	ErrorContextCallback frame = {.previous = error_context_stack, .callback = add_context, .arg = fold};
+	Datum		state;
+	bool		isnull;
+
+	CHECK_FOR_INTERRUPTS();
+	fold->event->value = HeapTupleHeaderGetDatum(event);
+	fold->event->isnull = false;
+	error_context_stack = &frame;
+	state = ExecEvalExprSwitchContext(fold->call, fold->econtext, &isnull);
+	error_context_stack = frame.previous;
+	if (!isnull)
+		set_state(fold, state);
+	else if (fold->unknown_is_error)
+		throw_unknown(fold, event);
+	ResetExprContext(fold->econtext);
+}
+
+void
+evs_fold_columns(EvsFold *fold, Datum *values, bool *nulls)
+{
+	MemoryContext old = MemoryContextSwitchTo(fold->econtext->ecxt_per_tuple_memory);
+	HeapTuple	tuple = heap_form_tuple(fold->desc, values, nulls);
+	HeapTupleHeader event = DatumGetHeapTupleHeader(HeapTupleGetDatum(tuple));
+
+	MemoryContextSwitchTo(old);
+	evs_fold_event(fold, event);
+}
+
+Jsonb *
+evs_fold_state(EvsFold *fold)
+{
+	return DatumGetJsonbP(fold->state->value);
+}
+
+void
+evs_fold_end(EvsFold *fold)
+{
+	FreeExprContext(fold->econtext, true);
+	MemoryContextDelete(fold->context);
+}
