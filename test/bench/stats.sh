@@ -55,7 +55,7 @@ print_head() {
 print_rows() {
 	awk -F '\t' '{
 		at_most = sub(/^<=/, "", $3)
-		verdict = $3 == "-" ? "" : (at_most ? $6 <= $3 : $6 >= $3) ? "  ok" : "  MISSED"
+		verdict = $3 == "-" ? "" : (at_most ? $6 + 0 <= $3 + 0 : $6 + 0 >= $3 + 0) ? "  ok" : "  MISSED"
 		digits = ($3 == "-" ? $6 : $3) >= 0.1 ? 2 : 4
 		printf "%-16s %-58s %10.0f %10.0f %6.*f %13s %6s%s\n", $1, $2, $4, $5, digits, $6,
 			sprintf("%.*f..%.*f", digits, $7, digits, $8), (at_most ? "<=" : "") $3, verdict
