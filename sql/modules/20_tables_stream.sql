@@ -20,6 +20,7 @@ CREATE TABLE evstore.stream (
 	max_age				interval,
 	metadata			jsonb,
 	tombstone_reason	text,
+	begun_version		bigint,
 	CONSTRAINT stream_pkey PRIMARY KEY (id)
 );
 CREATE UNIQUE INDEX stream_name_key ON evstore.stream (name);
@@ -29,6 +30,7 @@ COMMENT ON COLUMN evstore.stream.first_position IS 'position of the first event'
 COMMENT ON COLUMN evstore.stream.last_leaf IS 'first position of the newest partition that holds events of the stream';
 COMMENT ON COLUMN evstore.stream.truncate_before IS 'events of lower versions are hidden';
 COMMENT ON COLUMN evstore.stream.scavenged_version IS 'newest version that was removed from disk, or -1';
+COMMENT ON COLUMN evstore.stream.begun_version IS 'first version since it was deleted and begun again; null: 0';
 COMMENT ON COLUMN evstore.stream.restricted IS 'some of the stream''s events may be hidden';
 
 CREATE SEQUENCE evstore.position_seq AS bigint CACHE 1;

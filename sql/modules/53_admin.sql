@@ -209,6 +209,7 @@ BEGIN ATOMIC
 		('reader', 'function', 'load_aggregate', 'EXECUTE'),
 		('reader', 'function', 'aggregate_at_version', 'EXECUTE'),
 		('reader', 'function', 'aggregate_at_time', 'EXECUTE'),
+		('reader', 'function', 'check_transitions', 'EXECUTE'),
 		('reader', 'function', 'fold', 'EXECUTE'),
 		('reader', 'function', 'load_snapshot', 'EXECUTE'),
 		('reader', 'view', 'aggregates', 'SELECT'),
@@ -223,9 +224,10 @@ BEGIN ATOMIC
 		('writer', 'function', 'append_streams', 'EXECUTE'),
 		('writer', 'function', 'try_append', 'EXECUTE'),
 		('writer', 'function', 'append_retry', 'EXECUTE'),
+		('writer', 'function', '_append_retry', 'EXECUTE'),
 		('writer', 'function', 'append_cloudevent', 'EXECUTE'),
+		('writer', 'function', 'execute_command', 'EXECUTE'),
 		('writer', 'function', 'save_snapshot', 'EXECUTE'),
-		('writer', 'function', 'prune_snapshots', 'EXECUTE'),
 		('consumer', 'view', 'subscriptions', 'SELECT'),
 		('consumer', 'view', 'subscriptions', 'UPDATE'),
 		('consumer', 'view', 'subscription_slots', 'SELECT'),
@@ -271,6 +273,7 @@ BEGIN ATOMIC
 		('admin', 'function', 'create_aggregate', 'EXECUTE'),
 		('admin', 'function', 'alter_aggregate', 'EXECUTE'),
 		('admin', 'function', 'drop_aggregate', 'EXECUTE'),
+		('admin', 'function', 'prune_snapshots', 'EXECUTE'),
 		('admin', 'function', 'track_table', 'EXECUTE'),
 		('admin', 'function', 'untrack_table', 'EXECUTE'),
 		('admin', 'function', '_track_change', 'EXECUTE'),
@@ -286,6 +289,7 @@ BEGIN ATOMIC
 	FROM pg_catalog.pg_proc p
 	WHERE p.pronamespace = 'evstore'::regnamespace
 		AND p.proname LIKE '\_%'
+		AND p.proname <> '_append_retry'
 		AND NOT p.prosecdef
 		AND p.prorettype NOT IN ('trigger'::regtype, 'internal'::regtype);
 END;

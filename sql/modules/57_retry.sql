@@ -64,6 +64,71 @@ COMMENT ON FUNCTION evstore._version_seen(text) IS
 	'private: the version of a stream that the transaction''s reads see';
 
 /*
+ * _append_retry(stream, call, args, max_attempts, search_path)
+ *
+ * What append_retry() and execute_command() do.  call is a query with the
+ * parameters stream, version and args that returns events and the version that
+ * they were decided on.
+ */
+CREATE OR REPLACE FUNCTION evstore._append_retry(
+	stream text, call text, args jsonb, max_attempts int, search_path text,
+	OUT first_version bigint,
+	OUT version bigint,
+	OUT "position" bigint,
+	OUT attempts int)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	own_path CONSTANT text := current_setting('search_path');
+	can_retry CONSTANT boolean :=
+		current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable');
+	seen bigint;
+	events jsonb;
+	outcome record;
+BEGIN
+	IF max_attempts IS NULL OR max_attempts NOT BETWEEN 1 AND 1000 THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'invalid_parameter_value',
+			MESSAGE = 'argument "max_attempts" must be from 1 to 1000',
+			DETAIL = jsonb_build_object('argument', 'max_attempts', 'value', max_attempts);
+	END IF;
+
+	FOR attempt IN 1 .. max_attempts LOOP
+		attempts := attempt;
+		seen := evstore._version_seen(stream);
+
+		PERFORM pg_catalog.set_config('search_path', search_path, true);
+		EXECUTE call INTO events, seen USING stream, seen, args;
+		PERFORM pg_catalog.set_config('search_path', own_path, true);
+
+		IF events IS NULL OR events IN ('null', '[]') THEN
+			version := seen;
+			RETURN;
+		END IF;
+
+		IF attempt = max_attempts OR NOT can_retry THEN
+			-- the last attempt: a conflict is an error
+			SELECT a.first_version, a.version, a."position"
+			INTO _append_retry.first_version, _append_retry.version, _append_retry."position"
+			FROM evstore.append_events(stream, events, expected_version => seen) AS a;
+			RETURN;
+		END IF;
+		SELECT t.* INTO outcome
+		FROM evstore.try_append(stream, events, expected_version => seen) AS t;
+		IF outcome.ok THEN
+			first_version := outcome.first_version;
+			version := outcome.version;
+			"position" := outcome."position";
+			RETURN;
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION evstore._append_retry(text, text, jsonb, int, text) IS
+	'private: decide and append; decide again if another writer was quicker';
+
+/*
  * append_retry(stream, decide, args, max_attempts, search_path)
  *     returns first_version, version, position, attempts
  *
@@ -116,52 +181,10 @@ CREATE OR REPLACE FUNCTION evstore.append_retry(
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	own_path CONSTANT text := current_setting('search_path');
-	can_retry CONSTANT boolean :=
-		current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable');
-	call text;
-	seen bigint;
-	events jsonb;
-	outcome record;
 BEGIN
-	call := format('SELECT %s($1, $2, $3)', evstore._check_decide(decide));
-	IF max_attempts IS NULL OR max_attempts NOT BETWEEN 1 AND 1000 THEN
-		RAISE EXCEPTION USING
-			ERRCODE = 'invalid_parameter_value',
-			MESSAGE = 'argument "max_attempts" must be from 1 to 1000',
-			DETAIL = jsonb_build_object('argument', 'max_attempts', 'value', max_attempts);
-	END IF;
-
-	FOR attempt IN 1 .. max_attempts LOOP
-		attempts := attempt;
-		seen := evstore._version_seen(stream);
-
-		PERFORM pg_catalog.set_config('search_path', search_path, true);
-		EXECUTE call INTO events USING stream, seen, args;
-		PERFORM pg_catalog.set_config('search_path', own_path, true);
-
-		IF events IS NULL OR events IN ('null', '[]') THEN
-			version := seen;
-			RETURN;
-		END IF;
-
-		IF attempt = max_attempts OR NOT can_retry THEN
-			-- the last attempt: a conflict is an error
-			SELECT a.first_version, a.version, a."position"
-			INTO append_retry.first_version, append_retry.version, append_retry."position"
-			FROM evstore.append_events(stream, events, expected_version => seen) AS a;
-			RETURN;
-		END IF;
-		SELECT t.* INTO outcome
-		FROM evstore.try_append(stream, events, expected_version => seen) AS t;
-		IF outcome.ok THEN
-			first_version := outcome.first_version;
-			version := outcome.version;
-			"position" := outcome."position";
-			RETURN;
-		END IF;
-	END LOOP;
+	SELECT r.* INTO first_version, version, "position", attempts
+	FROM evstore._append_retry(stream, format('SELECT %s($1, $2, $3), $2', evstore._check_decide(decide)), args,
+		max_attempts, search_path) AS r;
 END
 $$;
 REVOKE ALL ON FUNCTION evstore.append_retry(text, regprocedure, jsonb, int, text) FROM PUBLIC;

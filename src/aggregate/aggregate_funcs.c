@@ -25,6 +25,7 @@ PG_FUNCTION_INFO_V1(evs_check_transition);
 PG_FUNCTION_INFO_V1(evs_load_aggregate);
 PG_FUNCTION_INFO_V1(evs_aggregate_at_version);
 PG_FUNCTION_INFO_V1(evs_aggregate_at_time);
+PG_FUNCTION_INFO_V1(evs_check_events);
 PG_FUNCTION_INFO_V1(evs_load_snapshot);
 PG_FUNCTION_INFO_V1(evs_fold_step);
 PG_FUNCTION_INFO_V1(evs_fold_final);
@@ -59,14 +60,15 @@ evs_check_transition(PG_FUNCTION_ARGS)
 static Datum
 state_row(FunctionCallInfo fcinfo, const EvsAggregateState *state)
 {
-	Datum		values[4];
-	bool		nulls[4] = {false};
+	Datum		values[5];
+	bool		nulls[5] = {false};
 
 	values[0] = JsonbPGetDatum(state->state);
 	values[1] = Int64GetDatum(state->version);
 	values[2] = Int64GetDatum(state->snapshot_version);
 	nulls[2] = state->snapshot_version < 0;
 	values[3] = Int64GetDatum(state->events_read);
+	values[4] = Int32GetDatum(state->state_version);
 	return make_row(fcinfo, values, nulls);
 }
 
@@ -82,7 +84,7 @@ evs_load_aggregate(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(state_row(fcinfo, &state));
 }
 
-/* aggregate_at_version(stream, version) */
+/* aggregate_at_version(stream, at_version) */
 Datum
 evs_aggregate_at_version(PG_FUNCTION_ARGS)
 {
@@ -90,13 +92,13 @@ evs_aggregate_at_version(PG_FUNCTION_ARGS)
 	EvsAggregateState state;
 
 	if (PG_ARGISNULL(1))
-		evs_throw_null("version");
+		evs_throw_null("at_version");
 	evs_check_right(ACL_SELECT);
 	evs_aggregate_load_until(stream, PG_GETARG_INT64(1), DT_NOEND, &state);
 	PG_RETURN_DATUM(state_row(fcinfo, &state));
 }
 
-/* aggregate_at_time(stream, recorded_at) */
+/* aggregate_at_time(stream, at_time) */
 Datum
 evs_aggregate_at_time(PG_FUNCTION_ARGS)
 {
@@ -104,10 +106,34 @@ evs_aggregate_at_time(PG_FUNCTION_ARGS)
 	EvsAggregateState state;
 
 	if (PG_ARGISNULL(1))
-		evs_throw_null("recorded_at");
+		evs_throw_null("at_time");
 	evs_check_right(ACL_SELECT);
 	evs_aggregate_load_until(stream, PG_INT64_MAX, PG_GETARG_TIMESTAMPTZ(1), &state);
 	PG_RETURN_DATUM(state_row(fcinfo, &state));
+}
+
+static bool
+is_json_null(Jsonb *value)
+{
+	JsonbValue	scalar;
+
+	return JB_ROOT_IS_SCALAR(value) && JsonbExtractScalar(&value->root, &scalar) &&
+		scalar.type == jbvNull;
+}
+
+/* _check_events(stream, state, version, events) */
+Datum
+evs_check_events(PG_FUNCTION_ARGS)
+{
+	char	   *stream = get_stream(fcinfo);
+
+	evs_check_right(ACL_SELECT);
+	if (PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		PG_RETURN_NULL();
+	if (PG_ARGISNULL(3) || is_json_null(PG_GETARG_JSONB_P(3)))
+		PG_RETURN_DATUM(PG_GETARG_DATUM(1));
+	PG_RETURN_JSONB_P(evs_aggregate_check_events(stream, PG_GETARG_JSONB_P(1), PG_GETARG_INT64(2),
+												 PG_GETARG_JSONB_P(3)));
 }
 
 /* ---- snapshots ---- */
@@ -126,8 +152,7 @@ find_snapshot(const char *name, EvsSnapshotKey *key, EvsSnapshotRow *row)
 		!stream.deleted && !stream.tombstoned)
 	{
 		evs_horizon(log, &stream, snapshot, &horizon);
-		key->stream_id = stream.id;
-		found = evs_snapshot_find(key, &horizon, snapshot, row);
+		found = evs_snapshot_find(&stream, key, &horizon, snapshot, row);
 	}
 	UnregisterSnapshot(snapshot);
 	relation_close(streams, AccessShareLock);
@@ -180,7 +205,7 @@ end_fold(Datum arg)
 }
 
 static FoldState *
-begin_fold(FunctionCallInfo fcinfo, MemoryContext context)
+begin_fold(FunctionCallInfo fcinfo, bool is_window, MemoryContext context)
 {
 	MemoryContext old;
 	FoldState  *state;
@@ -194,7 +219,9 @@ begin_fold(FunctionCallInfo fcinfo, MemoryContext context)
 	state = palloc0(sizeof(FoldState));
 	state->context = AllocSetContextCreate(context, "evstore fold stream", ALLOCSET_SMALL_SIZES);
 	state->fold = evs_fold_begin(PG_GETARG_OID(2), PG_GETARG_JSONB_P(3), false);
-	AggRegisterCallback(fcinfo, end_fold, PointerGetDatum(state));
+	/* a window's memory is all that there is to free */
+	if (!is_window)
+		AggRegisterCallback(fcinfo, end_fold, PointerGetDatum(state));
 	MemoryContextSwitchTo(old);
 	return state;
 }
@@ -246,12 +273,15 @@ Datum
 evs_fold_step(PG_FUNCTION_ARGS)
 {
 	MemoryContext context;
+	int			kind;
 	FoldState  *state;
 	HeapTupleHeader event;
 
-	if (!AggCheckCallContext(fcinfo, &context))
+	kind = AggCheckCallContext(fcinfo, &context);
+	if (kind == 0)
 		elog(ERROR, "_fold_step() is called as no aggregate");
-	state = PG_ARGISNULL(0) ? begin_fold(fcinfo, context) : (FoldState *) PG_GETARG_POINTER(0);
+	state = PG_ARGISNULL(0) ? begin_fold(fcinfo, kind == AGG_CONTEXT_WINDOW, context) :
+		(FoldState *) PG_GETARG_POINTER(0);
 	if (!PG_ARGISNULL(1))
 	{
 		event = PG_GETARG_HEAPTUPLEHEADER(1);

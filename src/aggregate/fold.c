@@ -39,6 +39,7 @@ struct EvsFold
 {
 	MemoryContext context;		/* of all of this */
 	Oid			transition;
+	char	   *name;			/* of the transition, for messages */
 	bool		unknown_is_error;
 	TupleDesc	desc;			/* of evstore.event */
 	ExprState  *call;
@@ -152,6 +153,7 @@ evs_fold_begin(Oid transition, const Jsonb *initial, bool unknown_is_error)
 
 	fold->context = context;
 	fold->transition = transition;
+	fold->name = format_procedure(transition);
 	fold->unknown_is_error = unknown_is_error;
 	fold->desc = lookup_rowtype_tupdesc_copy(event_type(), -1);
 	for (int i = 0; i < 2; i++)
@@ -165,20 +167,30 @@ evs_fold_begin(Oid transition, const Jsonb *initial, bool unknown_is_error)
 
 /* ---- events ---- */
 
+/* Without looking anything up: this is for messages. */
+static Datum
+event_column(const EvsFold *fold, int column, bool *isnull)
+{
+	HeapTupleHeader event = (HeapTupleHeader) DatumGetPointer(fold->event->value);
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(event), .t_data = event};
+
+	return heap_getattr(&tuple, column + 1, fold->desc, isnull);
+}
+
 static char *
-event_text(HeapTupleHeader event, int column)
+event_text(const EvsFold *fold, int column)
 {
 	bool		isnull;
-	Datum		value = GetAttributeByNum(event, column + 1, &isnull);
+	Datum		value = event_column(fold, column, &isnull);
 
 	return isnull ? pstrdup("") : TextDatumGetCString(value);
 }
 
 static int64
-event_version(HeapTupleHeader event)
+event_version(const EvsFold *fold)
 {
 	bool		isnull;
-	Datum		value = GetAttributeByNum(event, EVS_EVENT_VERSION + 1, &isnull);
+	Datum		value = event_column(fold, EVS_EVENT_VERSION, &isnull);
 
 	return isnull ? -1 : DatumGetInt64(value);
 }
@@ -187,26 +199,25 @@ static void
 add_context(void *arg)
 {
 	EvsFold    *fold = arg;
-	HeapTupleHeader event = DatumGetHeapTupleHeader(fold->event->value);
 
 	errcontext("transition %s at version " INT64_FORMAT " of stream \"%s\", of type \"%s\"",
-			   format_procedure(fold->transition), event_version(event),
-			   event_text(event, EVS_EVENT_STREAM), event_text(event, EVS_EVENT_TYPE));
+			   fold->name, event_version(fold), event_text(fold, EVS_EVENT_STREAM),
+			   event_text(fold, EVS_EVENT_TYPE));
 }
 
 static void
-throw_unknown(EvsFold *fold, HeapTupleHeader event)
+throw_unknown(const EvsFold *fold)
 {
 	StringInfoData detail;
 
 	evs_detail_begin(&detail);
-	evs_detail_string(&detail, "stream", event_text(event, EVS_EVENT_STREAM));
-	evs_detail_int(&detail, "version", event_version(event));
-	evs_detail_string(&detail, "type", event_text(event, EVS_EVENT_TYPE));
+	evs_detail_string(&detail, "stream", event_text(fold, EVS_EVENT_STREAM));
+	evs_detail_int(&detail, "version", event_version(fold));
+	evs_detail_string(&detail, "type", event_text(fold, EVS_EVENT_TYPE));
 	ereport(ERROR,
 			(errcode(ERRCODE_EVS_HANDLER_FAILED),
 			 errmsg("transition %s does not know the event type \"%s\"",
-					format_procedure(fold->transition), event_text(event, EVS_EVENT_TYPE)),
+					fold->name, event_text(fold, EVS_EVENT_TYPE)),
 			 errdetail_internal("%s", evs_detail_end(&detail))));
 }
 
@@ -226,7 +237,7 @@ evs_fold_event(EvsFold *fold, HeapTupleHeader event)
 	if (!isnull)
 		set_state(fold, state);
 	else if (fold->unknown_is_error)
-		throw_unknown(fold, event);
+		throw_unknown(fold);
 	ResetExprContext(fold->econtext);
 }
 

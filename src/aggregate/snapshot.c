@@ -13,8 +13,10 @@
 #include "catalog/scan.h"
 #include "compat.h"
 
+/* Also an event that was hidden once and removed then cannot be seen. */
 static bool
-counts(TupleTableSlot *slot, const EvsSnapshotKey *key, const EvsHorizon *horizon)
+counts(TupleTableSlot *slot, const EvsStream *stream, const EvsSnapshotKey *key,
+	   const EvsHorizon *horizon)
 {
 	bool		isnull;
 	int64		version = DatumGetInt64(slot_getattr(slot, Anum_snapshot_version, &isnull));
@@ -22,7 +24,8 @@ counts(TupleTableSlot *slot, const EvsSnapshotKey *key, const EvsHorizon *horizo
 		DatumGetTimestampTz(slot_getattr(slot, Anum_snapshot_recorded_at, &isnull));
 
 	return version <= key->max_version && recorded_at <= key->recorded_until &&
-		version >= horizon->first_version && recorded_at > horizon->recorded_after;
+		version >= horizon->first_version && version > stream->scavenged_version &&
+		recorded_at > horizon->recorded_after;
 }
 
 static void
@@ -38,8 +41,8 @@ copy_row(TupleTableSlot *slot, EvsSnapshotRow *row)
 }
 
 bool
-evs_snapshot_find(const EvsSnapshotKey *key, const EvsHorizon *horizon, Snapshot snapshot,
-				  EvsSnapshotRow *row)
+evs_snapshot_find(const EvsStream *stream, const EvsSnapshotKey *key, const EvsHorizon *horizon,
+				  Snapshot snapshot, EvsSnapshotRow *row)
 {
 	Relation	rel = evs_open(evs_catalog()->snapshot, AccessShareLock);
 	ScanKeyData keys[3];
@@ -47,7 +50,7 @@ evs_snapshot_find(const EvsSnapshotKey *key, const EvsHorizon *horizon, Snapshot
 	EvsScan		scan;
 	bool		found = false;
 
-	evs_key_int8(&keys[nkeys++], 1, BTEqualStrategyNumber, key->stream_id);
+	evs_key_int8(&keys[nkeys++], 1, BTEqualStrategyNumber, stream->id);
 	if (key->state_version != EVS_ANY_STATE_VERSION)
 	{
 		evs_key_int4(&keys[nkeys++], 2, key->state_version);
@@ -56,7 +59,7 @@ evs_snapshot_find(const EvsSnapshotKey *key, const EvsHorizon *horizon, Snapshot
 	evs_scan_begin(&scan, rel, evs_catalog()->snapshot_pkey, snapshot, nkeys, keys,
 				   BackwardScanDirection);
 	while (!found && evs_scan_next(&scan))
-		found = counts(scan.slot, key, horizon);
+		found = counts(scan.slot, stream, key, horizon);
 	if (found)
 		copy_row(scan.slot, row);
 	evs_scan_end(&scan, AccessShareLock);

@@ -27,7 +27,6 @@ enum
 
 typedef struct EvsSnapshotKey
 {
-	int64		stream_id;
 	int32		state_version;
 	int64		max_version;	/* of the stream, inclusive */
 	TimestampTz recorded_until; /* the same for the time of the event */
@@ -46,7 +45,8 @@ typedef struct EvsSnapshotRow
  * highest version with that.  One whose event readers can no longer see does
  * not count, since the stream may have been deleted and begun again.
  */
-extern bool evs_snapshot_find(const EvsSnapshotKey *key, const EvsHorizon *horizon,
-							  Snapshot snapshot, EvsSnapshotRow *row);
+extern bool evs_snapshot_find(const EvsStream *stream, const EvsSnapshotKey *key,
+							  const EvsHorizon *horizon, Snapshot snapshot,
+							  EvsSnapshotRow *row);
 
 #endif							/* EVSTORE_SNAPSHOT_H */

@@ -25,6 +25,7 @@
 #define ERRCODE_EVS_INVALID_DEFINITION		MAKE_SQLSTATE('V','S','0','1','0')
 #define ERRCODE_EVS_WORKER_UNAVAILABLE		MAKE_SQLSTATE('V','S','0','1','1')
 #define ERRCODE_EVS_HANDLER_FAILED			MAKE_SQLSTATE('V','S','0','1','2')
+#define ERRCODE_EVS_TRANSITION_REFUSED		MAKE_SQLSTATE('V','S','0','1','3')
 
 /* An argument that is needed is null.  Throws. */
 extern void evs_throw_null(const char *argument);

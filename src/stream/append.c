@@ -401,6 +401,7 @@ update_target(AppendRun *run, Target *target, int64 last_leaf)
 		/* opened again: what was deleted stays hidden, numbering goes on */
 		target->stream.deleted = false;
 		target->stream.truncate_before = target->current + 1;
+		target->stream.begun_version = target->current + 1;
 	}
 	target->stream.last_leaf = Max(target->stream.last_leaf, last_leaf);
 	evs_stream_update(run->streams, &target->stream);
@@ -480,6 +481,13 @@ inherit_correlations(AppendRun *run, EvsBatch *batch)
 	}
 }
 
+static void
+read_clock(AppendRun *run)
+{
+	run->clock = GetCurrentTimestamp();
+	run->now = evs_clock_is_overridden() ? evs_clock_now() : run->clock;
+}
+
 /* Steps 2 to 4 for one batch; true if it is to be written. */
 static bool
 examine(AppendRun *run, const EvsBatch *batch, Target *target, EvsAppendResult *result)
@@ -489,6 +497,8 @@ examine(AppendRun *run, const EvsBatch *batch, Target *target, EvsAppendResult *
 	memset(result, 0, sizeof(EvsAppendResult));
 	result->first_version = -1;
 	lock_target(run, batch->stream, target);
+	/* whoever had the lock has a time that is not later */
+	read_clock(run);
 	retry = evs_ids_check_retry(run->log, batch, target->exists ? &target->stream : NULL,
 								result);
 	if (retry == EVS_RETRY_LOOK_AGAIN)
@@ -607,8 +617,7 @@ open_run(AppendRun *run)
 	run->log = evs_open(catalog->event_log, RowExclusiveLock);
 	run->streams = evs_open(catalog->stream, RowExclusiveLock);
 	evs_seal();
-	run->clock = GetCurrentTimestamp();
-	run->now = evs_clock_is_overridden() ? evs_clock_now() : run->clock;
+	read_clock(run);
 }
 
 void

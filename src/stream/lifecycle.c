@@ -308,12 +308,17 @@ scavenge_leaf(int64 stream_id, const EvsHorizon *horizon, Oid relid, Removed *re
 	return reached_visible;
 }
 
-/* Snapshots of states at versions that readers can no longer see. */
+/*
+ * Snapshots of states at versions that readers can no longer see.  Who saves one
+ * may hold its row and wait for the stream.
+ */
 static void
 scavenge_snapshots(const EvsStream *stream, int64 first_version)
 {
 	static EvsSpiPlan plan = {
-		.sql = "DELETE FROM evstore.snapshot n WHERE n.stream_id = $1 AND n.version < $2",
+		.sql = "DELETE FROM evstore.snapshot n WHERE n.ctid = ANY (ARRAY("
+		"SELECT x.ctid FROM evstore.snapshot x WHERE x.stream_id = $1 AND x.version < $2"
+		" FOR UPDATE SKIP LOCKED))",
 		.nargs = 2, .types = {INT8OID, INT8OID},
 	};
 	Datum		args[2] = {Int64GetDatum(stream->id), Int64GetDatum(first_version)};

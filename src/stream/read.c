@@ -200,10 +200,14 @@ leaves_of_stream(const ReadState *state, const EvsStream *stream, int *first, in
 }
 
 void
-evs_read_stream_rows(const EvsReadStream *request, Snapshot snapshot, EvsTakeRow take, void *arg)
+evs_read_stream_rows(const EvsReadStream *request, const EvsStream *stream,
+					 const EvsHorizon *horizon, Snapshot snapshot, EvsTakeRow take, void *arg)
 {
 	ReadState	state;
 	StreamScan	scan = {
+		.stream = *stream,
+		.horizon = *horizon,
+		.name = cstring_to_text(request->stream),
 		.backward = request->backward,
 		.last_version = request->has_end ? request->last_version : PG_INT64_MAX,
 		.recorded_until = request->has_end ? request->recorded_until : DT_NOEND,
@@ -212,23 +216,18 @@ evs_read_stream_rows(const EvsReadStream *request, Snapshot snapshot, EvsTakeRow
 	int			last;
 
 	begin_read(&state, request->max_count, snapshot, take, arg);
-	if (evs_stream_find(state.streams, request->stream, state.snapshot, &scan.stream) &&
-		leaves_of_stream(&state, &scan.stream, &first, &last))
+	if (!leaves_of_stream(&state, stream, &first, &last))
+		;
+	else if (request->backward)
 	{
-		evs_horizon(state.log, &scan.stream, state.snapshot, &scan.horizon);
-		scan.name = cstring_to_text(request->stream);
-		if (request->backward)
-		{
-			scan.from = request->has_from ? request->from_version : PG_INT64_MAX;
-			for (int i = last; i >= first && !is_full(&state); i--)
-				scan_stream_leaf(&state, &scan, state.leaves[i].relid);
-		}
-		else
-		{
-			scan.from = Max(request->has_from ? request->from_version : 0,
-							scan.horizon.first_version);
-			scan_stream_forward(&state, &scan, first, last);
-		}
+		scan.from = request->has_from ? request->from_version : PG_INT64_MAX;
+		for (int i = last; i >= first && !is_full(&state); i--)
+			scan_stream_leaf(&state, &scan, state.leaves[i].relid);
+	}
+	else
+	{
+		scan.from = Max(request->has_from ? request->from_version : 0, horizon->first_version);
+		scan_stream_forward(&state, &scan, first, last);
 	}
 	end_read(&state);
 }
@@ -236,7 +235,20 @@ evs_read_stream_rows(const EvsReadStream *request, Snapshot snapshot, EvsTakeRow
 void
 evs_read_stream_events(const EvsReadStream *request, ReturnSetInfo *result)
 {
-	evs_read_stream_rows(request, GetTransactionSnapshot(), emit, result);
+	Relation	log = evs_open(evs_catalog()->event_log, AccessShareLock);
+	Relation	streams = evs_open(evs_catalog()->stream, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	EvsStream	stream;
+	EvsHorizon	horizon;
+
+	if (evs_stream_find(streams, request->stream, snapshot, &stream))
+	{
+		evs_horizon(log, &stream, snapshot, &horizon);
+		evs_read_stream_rows(request, &stream, &horizon, snapshot, emit, result);
+	}
+	UnregisterSnapshot(snapshot);
+	relation_close(streams, AccessShareLock);
+	relation_close(log, AccessShareLock);
 }
 
 /* ---- the log ---- */

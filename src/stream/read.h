@@ -10,6 +10,7 @@
 
 #include "stream/filter.h"
 #include "stream/leaf.h"
+#include "stream/visibility.h"
 
 /* No limit. */
 #define EVS_READ_ALL (-1)
@@ -43,8 +44,12 @@ typedef struct EvsReadStream
  */
 typedef bool (*EvsTakeRow) (void *arg, EvsLeaf *leaf, TupleTableSlot *slot, text *stream);
 
-/* Events of a stream as the snapshot, which the caller has registered, shows them. */
-extern void evs_read_stream_rows(const EvsReadStream *request, Snapshot snapshot,
+/*
+ * Events of a stream whose row and horizon the caller has read with the snapshot,
+ * which it has registered.
+ */
+extern void evs_read_stream_rows(const EvsReadStream *request, const EvsStream *stream,
+								 const EvsHorizon *horizon, Snapshot snapshot,
 								 EvsTakeRow take, void *arg);
 
 /* Rows of type evstore.event go to the result's tuple store. */

@@ -109,6 +109,7 @@ read_row(TupleTableSlot *slot, EvsStream *stream)
 		PG_DETOAST_DATUM_COPY(VALUE(metadata));
 	stream->tombstone_reason = ISNULL(tombstone_reason) ? NULL :
 		TextDatumGetCString(VALUE(tombstone_reason));
+	stream->begun_version = ISNULL(begun_version) ? 0 : DatumGetInt64(VALUE(begun_version));
 	stream->tid = slot->tts_tid;
 #undef VALUE
 #undef ISNULL
@@ -147,6 +148,7 @@ fill_row(const EvsStream *stream, TupleTableSlot *slot)
 	SET_OR_NULL(metadata, stream->metadata != NULL, PointerGetDatum(stream->metadata));
 	SET_OR_NULL(tombstone_reason, stream->tombstone_reason != NULL,
 				CStringGetTextDatum(stream->tombstone_reason));
+	SET_OR_NULL(begun_version, stream->begun_version > 0, Int64GetDatum(stream->begun_version));
 #undef SET
 #undef SET_OR_NULL
 	ExecStoreVirtualTuple(slot);

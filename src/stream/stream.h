@@ -30,7 +30,8 @@ enum
 	Anum_stream_max_age,
 	Anum_stream_metadata,
 	Anum_stream_tombstone_reason,
-	Natts_stream = Anum_stream_tombstone_reason
+	Anum_stream_begun_version,
+	Natts_stream = Anum_stream_begun_version
 };
 
 typedef struct EvsStream
@@ -49,6 +50,7 @@ typedef struct EvsStream
 	Interval   *max_age;		/* NULL = no limit */
 	struct varlena *metadata;	/* jsonb or NULL */
 	char	   *tombstone_reason;	/* or NULL */
+	int64		begun_version;	/* its first one since it was deleted, or 0 */
 	ItemPointerData tid;
 } EvsStream;
 

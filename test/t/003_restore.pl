@@ -78,7 +78,9 @@ sub contents
 		$on),
 	  query($dbname,
 		q(SELECT partition, first_position, last_position, guarded FROM evstore.partitions),
-		$on);
+		$on),
+	  query($dbname, 'SELECT a FROM evstore.aggregates a ORDER BY category', $on),
+	  query($dbname, 'SELECT s, n.state FROM evstore.snapshots s JOIN evstore.snapshot n USING (version) ORDER BY 1', $on);
 }
 
 # ---- the original ----
@@ -101,6 +103,9 @@ SELECT evstore.delete_stream('gone-1');
 SELECT evstore.tombstone_stream('closed-1', reason => 'done');
 SELECT evstore.truncate_stream('order-3', 5);
 SELECT evstore.set_stream('order-4', max_count => 3, metadata => '{"owner": "me"}');
+CREATE FUNCTION public.add_up(state jsonb, e evstore.event) RETURNS jsonb LANGUAGE sql AS 'SELECT to_jsonb(state::bigint + coalesce((e.data ->> $$i$$)::bigint, 0))';
+SELECT evstore.create_aggregate('order', '0', 'public.add_up(jsonb,evstore.event)', 7, '{"keep": 5, "transitions": [{"type": "placed"}]}');
+SELECT evstore.save_snapshot('order-6', version, state, state_version) FROM evstore.load_aggregate('order-6');
 SQL
 my $original = contents('original');
 my $last = query('original', 'SELECT evstore._last_position()');
