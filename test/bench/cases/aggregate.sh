@@ -20,7 +20,7 @@ load_without() { rate load_without 1 1 aggregate; }
 prepare_aggregates() {
 	evstore_database aggregate
 	sql -d aggregate -o /dev/null <<-'END'
-		CREATE FUNCTION apply(state jsonb, e evstore.event) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+		CREATE FUNCTION apply(state jsonb, e evstore.event) RETURNS jsonb LANGUAGE sql STABLE AS $$
 			SELECT CASE e.type
 				WHEN 'Deposited' THEN jsonb_build_object('balance', (state ->> 'balance')::int + (e.data ->> 'amount')::int, 'n', (state ->> 'n')::int + 1)
 				WHEN 'Withdrawn' THEN jsonb_build_object('balance', (state ->> 'balance')::int - (e.data ->> 'amount')::int, 'n', (state ->> 'n')::int + 1)
