@@ -294,9 +294,7 @@ sub kill_something
 
 	if ($way < 2)
 	{
-		# stopped, it makes no more children that we would not know of
-		kill 'STOP', $postmaster;
-		my @children = children($postmaster);
+		my @children = frozen_children($postmaster);
 		kill 'KILL', $postmaster;
 		if ($way == 0)
 		{

@@ -122,9 +122,7 @@ sub kill_everything
 {
 	my $postmaster = $node->{_pid};
 
-	# stopped, it makes no more children that we would not know of
-	kill 'STOP', $postmaster;
-	my @children = children($postmaster);
+	my @children = frozen_children($postmaster);
 	kill 'KILL', $postmaster, @children;
 	poll(sub { !grep { is_running($_) } $postmaster, @children }) or die 'it does not die';
 	# they count as long as nobody has waited for the process

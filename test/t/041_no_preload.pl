@@ -13,7 +13,7 @@ use Time::HiRes ();
 
 my $node = new_node('no_preload',
 	conf => "max_worker_processes = 4\nmax_logical_replication_workers = 0\n"
-	  . "max_prepared_transactions = 5\nmax_locks_per_transaction = 10\nmax_connections = 30\n");
+	  . "max_prepared_transactions = 5\nmax_locks_per_transaction = 20\nmax_connections = 30\n");
 new_store($node, 'store');
 my $session = session($node, 'store');
 my $observer = session($node, 'store');

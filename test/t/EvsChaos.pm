@@ -112,9 +112,7 @@ sub kill_server
 		poll(sub { !grep { is_running($_) } @others });
 		return 1;
 	}
-	# stopped, it makes no more children that we would not know of
-	kill 'STOP', $postmaster;
-	my @children = children($postmaster);
+	my @children = frozen_children($postmaster);
 	kill 'KILL', $postmaster;
 	# those that are busy notice only when they are done
 	if ($what eq 'everything' || !poll(sub { !grep { is_running($_) } @children }, 1))

@@ -17,7 +17,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_node new_store session poll crash_on_purpose children
+our @EXPORT = qw(new_node new_store session poll crash_on_purpose children frozen_children
   is_running title hash_of_events is_error);
 
 # A new cluster, running unless told otherwise.
@@ -88,6 +88,29 @@ sub children
 	my $line = <$file> // '';
 	close $file;
 	return split ' ', $line;
+}
+
+# Stop a process, so that it makes no more children, and name those that it has.  The
+# kernel's list of children is complete only if none of them ends meanwhile, so
+# each process is asked for its parent.
+sub frozen_children
+{
+	my ($parent) = @_;
+
+	kill 'STOP', $parent;
+	poll(sub { !is_running($parent) || process_state($parent) =~ /^T/ }) or die 'it does not stop';
+	return grep { process_state($_) =~ /^\S $parent / } map { m{(\d+)$} } glob '/proc/[0-9]*';
+}
+
+# State and parent; nothing of a process that is gone.
+sub process_state
+{
+	my ($pid) = @_;
+
+	open my $file, '<', "/proc/$pid/stat" or return '';
+	my $line = <$file> // '';
+	close $file;
+	return $line =~ /\) (\S \d+ )/ ? $1 : '';
 }
 
 # Zombies do not count: who should have waited for them may be slow.
