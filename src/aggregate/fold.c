@@ -7,7 +7,8 @@
  * then costs a microsecond instead of an executor's start.
  *
  * The state is copied once an event, from the memory that is freed after each
- * call to one of two contexts that take turns.
+ * call to one of two contexts that take turns.  The columns of an event are not
+ * copied: they are passed as an expanded record that points to them.
  */
 #include "postgres.h"
 
@@ -23,7 +24,7 @@
 #include "optimizer/optimizer.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
+#include "utils/expandedrecord.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
@@ -42,6 +43,7 @@ struct EvsFold
 	char	   *name;			/* of the transition, for messages */
 	bool		unknown_is_error;
 	TupleDesc	desc;			/* of evstore.event */
+	ExpandedRecordHeader *record;	/* for an event that comes as its columns */
 	ExprState  *call;
 	ExprContext *econtext;
 	ParamExternData *state;		/* the call's parameters */
@@ -156,6 +158,7 @@ evs_fold_begin(Oid transition, const Jsonb *initial, bool unknown_is_error)
 	fold->name = format_procedure(transition);
 	fold->unknown_is_error = unknown_is_error;
 	fold->desc = lookup_rowtype_tupdesc_copy(event_type(), -1);
+	fold->record = make_expanded_record_from_typeid(fold->desc->tdtypeid, -1, context);
 	for (int i = 0; i < 2; i++)
 		fold->memory[i] = AllocSetContextCreate(context, "evstore fold state",
 												ALLOCSET_DEFAULT_SIZES);
@@ -172,8 +175,12 @@ static Datum
 event_column(const EvsFold *fold, int column, bool *isnull)
 {
 	HeapTupleHeader event = (HeapTupleHeader) DatumGetPointer(fold->event->value);
-	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(event), .t_data = event};
+	HeapTupleData tuple;
 
+	if (VARATT_IS_EXTERNAL_EXPANDED(event))
+		return expanded_record_get_field(fold->record, column + 1, isnull);
+	tuple.t_len = HeapTupleHeaderGetDatumLength(event);
+	tuple.t_data = event;
 	return heap_getattr(&tuple, column + 1, fold->desc, isnull);
 }
 
@@ -221,15 +228,15 @@ throw_unknown(const EvsFold *fold)
 			 errdetail_internal("%s", evs_detail_end(&detail))));
 }
 
-void
-evs_fold_event(EvsFold *fold, HeapTupleHeader event)
+static void
+fold_datum(EvsFold *fold, Datum event)
 {
 	ErrorContextCallback frame = {.previous = error_context_stack, .callback = add_context, .arg = fold};
 	Datum		state;
 	bool		isnull;
 
 	CHECK_FOR_INTERRUPTS();
-	fold->event->value = HeapTupleHeaderGetDatum(event);
+	fold->event->value = event;
 	fold->event->isnull = false;
 	error_context_stack = &frame;
 	state = ExecEvalExprSwitchContext(fold->call, fold->econtext, &isnull);
@@ -242,14 +249,39 @@ evs_fold_event(EvsFold *fold, HeapTupleHeader event)
 }
 
 void
-evs_fold_columns(EvsFold *fold, Datum *values, bool *nulls)
+evs_fold_event(EvsFold *fold, HeapTupleHeader event)
+{
+	fold_datum(fold, HeapTupleHeaderGetDatum(event));
+}
+
+/* Flattening an expanded record would free what it fetches and does not own. */
+static void
+fold_flattened(EvsFold *fold, const Datum *values, const bool *nulls)
 {
 	MemoryContext old = MemoryContextSwitchTo(fold->econtext->ecxt_per_tuple_memory);
-	HeapTuple	tuple = heap_form_tuple(fold->desc, values, nulls);
-	HeapTupleHeader event = DatumGetHeapTupleHeader(HeapTupleGetDatum(tuple));
+	Datum		event = HeapTupleGetDatum(heap_form_tuple(fold->desc, unconstify(Datum *, values),
+														  unconstify(bool *, nulls)));
 
 	MemoryContextSwitchTo(old);
-	evs_fold_event(fold, event);
+	fold_datum(fold, event);
+}
+
+void
+evs_fold_columns(EvsFold *fold, const Datum *values, const bool *nulls)
+{
+	ExpandedRecordHeader *record = fold->record;
+
+	if (evs_event_has_external(values, nulls))
+	{
+		fold_flattened(fold, values, nulls);
+		return;
+	}
+	Assert(record->nfields == EVS_EVENT_NCOLUMNS);
+	memcpy(record->dvalues, values, sizeof(Datum) * EVS_EVENT_NCOLUMNS);
+	memcpy(record->dnulls, nulls, sizeof(bool) * EVS_EVENT_NCOLUMNS);
+	record->flags |= ER_FLAG_DVALUES_VALID;
+	record->flat_size = 0;
+	fold_datum(fold, ExpandedRecordGetRODatum(record));
 }
 
 Jsonb *

@@ -26,9 +26,12 @@ extern void evs_fold_check(Oid transition);
  */
 extern EvsFold *evs_fold_begin(Oid transition, const Jsonb *initial, bool unknown_is_error);
 
-/* The next event, of type evstore.event; or as the columns of one. */
+/*
+ * The next event, of type evstore.event; or as the columns of one, which must stay
+ * where they are during the call.
+ */
 extern void evs_fold_event(EvsFold *fold, HeapTupleHeader event);
-extern void evs_fold_columns(EvsFold *fold, Datum *values, bool *nulls);
+extern void evs_fold_columns(EvsFold *fold, const Datum *values, const bool *nulls);
 
 /* The state now; valid until the next event, and gone with the end. */
 extern Jsonb *evs_fold_state(EvsFold *fold);
