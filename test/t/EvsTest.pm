@@ -118,10 +118,7 @@ sub is_running
 {
 	my ($pid) = @_;
 
-	open my $file, '<', "/proc/$pid/stat" or return 0;
-	my $line = <$file> // '';
-	close $file;
-	return $line =~ /\) ([A-Z])/ && $1 !~ /[ZX]/;
+	return process_state($pid) =~ /^[^ZX]/;
 }
 
 sub title
