@@ -4,41 +4,37 @@
  */
 
 /*
- * _check_decide(decide)
+ * _function_name(fn, argument, types, form, purpose)
  *
- * The function's quoted, qualified name.  VS010 unless it can be the decide of
- * append_retry().
+ * The quoted, qualified name of a function that an argument names.  VS010 unless it
+ * takes arguments of these types and returns jsonb.
  */
-CREATE OR REPLACE FUNCTION evstore._check_decide(decide regprocedure)
+CREATE OR REPLACE FUNCTION evstore._function_name(fn regprocedure, argument text, types text, form text, purpose text)
 RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	fits boolean;
 	name text;
 BEGIN
-	SELECT p.prokind = 'f' AND NOT p.proretset AND p.prorettype = 'jsonb'::regtype
-			AND p.pronargs = 3 AND p.proargtypes[0] = 'text'::regtype
-			AND p.proargtypes[1] = 'bigint'::regtype AND p.proargtypes[2] = 'jsonb'::regtype,
-		format('%I.%I', n.nspname, p.proname)
-	INTO fits, name
+	SELECT format('%I.%I', n.nspname, p.proname) INTO name
 	FROM pg_proc AS p
 	JOIN pg_namespace AS n ON n.oid = p.pronamespace
-	WHERE p.oid = decide;
-	IF fits IS NOT TRUE THEN
+	WHERE p.oid = fn AND p.prokind = 'f' AND NOT p.proretset AND p.prorettype = 'jsonb'::regtype
+		AND oidvectortypes(p.proargtypes) = types;
+	IF name IS NULL THEN
 		RAISE EXCEPTION USING
 			ERRCODE = 'VS010',
-			MESSAGE = format('function %s cannot be used to decide', coalesce(decide::text, 'null')),
-			DETAIL = jsonb_build_object('path', 'decide', 'function', decide::text),
-			HINT = 'It must have the form decide(stream text, version bigint, args jsonb) RETURNS jsonb.';
+			MESSAGE = format('function %s cannot be used %s', coalesce(fn::text, 'null'), purpose),
+			DETAIL = jsonb_build_object('path', argument, 'function', fn::text),
+			HINT = format('It must have the form %s RETURNS jsonb.', form);
 	END IF;
 	RETURN name;
 END
 $$;
-REVOKE ALL ON FUNCTION evstore._check_decide(regprocedure) FROM PUBLIC;
-COMMENT ON FUNCTION evstore._check_decide(regprocedure) IS
-	'private: the quoted name of a function that can be the decide of append_retry()';
+REVOKE ALL ON FUNCTION evstore._function_name(regprocedure, text, text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION evstore._function_name(regprocedure, text, text, text, text) IS
+	'private: the quoted name of a function that has the form that is asked for';
 
 /*
  * _version_seen(stream)
@@ -183,7 +179,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	SELECT r.* INTO first_version, version, "position", attempts
-	FROM evstore._append_retry(stream, format('SELECT %s($1, $2, $3), $2', evstore._check_decide(decide)), args,
+	FROM evstore._append_retry(stream, format('SELECT %s($1, $2, $3), $2', evstore._function_name(decide, 'decide',
+		'text, bigint, jsonb', 'decide(stream text, version bigint, args jsonb)', 'to decide')), args,
 		max_attempts, search_path) AS r;
 END
 $$;

@@ -395,31 +395,6 @@ END;
 COMMENT ON FUNCTION evstore.check_transitions(text, jsonb) IS
 	'may these events be appended to the stream as it is now?';
 
--- The quoted, qualified name of a command.
-CREATE OR REPLACE FUNCTION evstore._check_command(command regprocedure) RETURNS text
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	name text;
-BEGIN
-	SELECT format('%I.%I', n.nspname, p.proname) INTO name
-	FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
-	WHERE p.oid = command AND p.prokind = 'f' AND NOT p.proretset AND p.prorettype = 'jsonb'::regtype
-		AND p.proargtypes = '3802 3802'::oidvector;
-	IF name IS NULL THEN
-		RAISE EXCEPTION USING
-			ERRCODE = 'VS010',
-			MESSAGE = format('function %s cannot be used as a command', COALESCE(command::text, 'null')),
-			DETAIL = jsonb_build_object('path', 'command', 'function', command::text)::text,
-			HINT = 'It must have the form command(state jsonb, args jsonb) RETURNS jsonb.';
-	END IF;
-	RETURN name;
-END
-$$;
-COMMENT ON FUNCTION evstore._check_command(regprocedure) IS
-	'private: the quoted name of a function that can be the command of execute_command()';
-
 /*
  * execute_command(stream, command, args, max_attempts, search_path)
  *     returns first_version, version, position, attempts
@@ -451,7 +426,7 @@ BEGIN
 		'SELECT d.events, d.version'
 		' FROM (SELECT l.state, l.version, %s(l.state, $3) AS events FROM evstore.load_aggregate($1) l OFFSET 0) d'
 		' WHERE evstore._check_events($1, d.state, d.version, d.events) IS NOT NULL',
-		evstore._check_command(command)), args, max_attempts, search_path) AS r;
+		evstore._function_name(command, 'command', 'jsonb, jsonb', 'command(state jsonb, args jsonb)', 'as a command')), args, max_attempts, search_path) AS r;
 END
 $$;
 COMMENT ON FUNCTION evstore.execute_command(text, regprocedure, jsonb, int, text) IS
