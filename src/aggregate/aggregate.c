@@ -239,15 +239,6 @@ evs_aggregate_load(const char *stream, EvsAggregateState *result)
 
 /* ---- events that are not stored yet ---- */
 
-static Jsonb *
-empty_object(void)
-{
-	JsonbParseState *state = NULL;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
-}
-
 /* The state that the event must lead to, or NULL. */
 static char *
 check_guard(const EvsAggregate *aggregate, const char *stream, int index, const Jsonb *state,
@@ -288,7 +279,7 @@ fold_new(EvsFold *fold, const char *stream, int64 version, const EvsNewEvent *ev
 	SET(TYPE, PointerGetDatum(event->type));
 	SET(SCHEMA_VERSION, Int32GetDatum(event->schema_version));
 	SET(DATA, JsonbPGetDatum(event->data));
-	SET(METADATA, JsonbPGetDatum(metadata != NULL ? metadata : empty_object()));
+	SET(METADATA, JsonbPGetDatum(metadata != NULL ? metadata : evs_event_empty_object()));
 	if (event->correlation_id != NULL)
 		SET(CORRELATION_ID, PointerGetDatum(event->correlation_id));
 	if (event->has_causation_id)
@@ -356,7 +347,7 @@ evs_aggregate_check_events(const char *stream, const Jsonb *state, int64 version
 		char	   *target = NULL;
 
 		if (event->data == NULL)
-			event->data = empty_object();
+			event->data = evs_event_empty_object();
 		if (aggregate.guarded)
 			target = check_guard(&aggregate, stream, i, evs_fold_state(fold), event);
 		fold_new(fold, stream, version + 1 + i, event);

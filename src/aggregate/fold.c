@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -33,6 +32,7 @@
 
 #include "aggregate/fold.h"
 #include "base/errors.h"
+#include "catalog/catalog.h"
 #include "stream/event.h"
 #include "compat.h"
 
@@ -71,7 +71,7 @@ static Oid
 event_type(void)
 {
 	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("event"),
-						   ObjectIdGetDatum(get_namespace_oid("evstore", false)));
+						   ObjectIdGetDatum(evs_catalog()->schema));
 }
 
 void

@@ -244,8 +244,8 @@ evs_metadata_matches(Jsonb *passed, Jsonb *stored)
 /* ---- rows ---- */
 
 /* {}, as jsonb stores it */
-static Jsonb *
-empty_object(void)
+Jsonb *
+evs_event_empty_object(void)
 {
 	static union
 	{
@@ -264,7 +264,7 @@ evs_event_to_row(const EvsNewEvent *event, const EvsPlace *place,
 {
 	Datum	   *values = slot->tts_values;
 	bool	   *nulls = slot->tts_isnull;
-	Jsonb	   *data = event->data != NULL ? event->data : empty_object();
+	Jsonb	   *data = event->data != NULL ? event->data : evs_event_empty_object();
 	Jsonb	   *metadata = evs_metadata_stored(event->metadata);
 
 	memset(nulls, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
@@ -321,7 +321,7 @@ evs_event_from_row(EvsLeaf *leaf, TupleTableSlot *slot, Datum stream_name,
 #undef COPY
 	if (nulls[EVS_EVENT_METADATA])
 	{
-		values[EVS_EVENT_METADATA] = JsonbPGetDatum(empty_object());
+		values[EVS_EVENT_METADATA] = JsonbPGetDatum(evs_event_empty_object());
 		nulls[EVS_EVENT_METADATA] = false;
 	}
 	if (nulls[EVS_EVENT_OCCURRED_AT])

@@ -55,6 +55,9 @@ extern void evs_event_from_row(EvsLeaf *leaf, TupleTableSlot *slot, Datum stream
  */
 extern bool evs_event_has_external(const Datum *values, const bool *nulls);
 
+/* {}: data and metadata of an event that has none. */
+extern Jsonb *evs_event_empty_object(void);
+
 /* A new UUIDv7; ids made by one backend increase. */
 extern void evs_uuid7(pg_uuid_t *uuid);
 

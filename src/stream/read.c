@@ -183,6 +183,13 @@ scan_stream_forward(ReadState *state, const StreamScan *scan, int first, int las
 		scan_stream_leaf(state, scan, state->leaves[i].relid);
 }
 
+static void
+scan_stream_backward(ReadState *state, const StreamScan *scan, int first, int last)
+{
+	for (int i = last; i >= first && !is_full(state); i--)
+		scan_stream_leaf(state, scan, state->leaves[i].relid);
+}
+
 /* The leaves that the stream has events in lie in [*first, *last]. */
 static bool
 leaves_of_stream(const ReadState *state, const EvsStream *stream, int *first, int *last)
@@ -216,18 +223,16 @@ evs_read_stream_rows(const EvsReadStream *request, const EvsStream *stream,
 	int			last;
 
 	begin_read(&state, request->max_count, snapshot, take, arg);
-	if (!leaves_of_stream(&state, stream, &first, &last))
-		;
-	else if (request->backward)
-	{
+	if (request->backward)
 		scan.from = request->has_from ? request->from_version : PG_INT64_MAX;
-		for (int i = last; i >= first && !is_full(&state); i--)
-			scan_stream_leaf(&state, &scan, state.leaves[i].relid);
-	}
 	else
-	{
 		scan.from = Max(request->has_from ? request->from_version : 0, horizon->first_version);
-		scan_stream_forward(&state, &scan, first, last);
+	if (leaves_of_stream(&state, stream, &first, &last))
+	{
+		if (request->backward)
+			scan_stream_backward(&state, &scan, first, last);
+		else
+			scan_stream_forward(&state, &scan, first, last);
 	}
 	end_read(&state);
 }
