@@ -10,6 +10,7 @@
 
 #include "base/guc.h"
 #include "base/shmem.h"
+#include "projection/inline.h"
 #include "worker/launcher.h"
 #include "compat.h"
 
@@ -21,6 +22,7 @@ void
 _PG_init(void)
 {
 	evs_guc_init();
+	evs_inline_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		evs_shmem_init();

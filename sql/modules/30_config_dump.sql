@@ -24,3 +24,6 @@ SELECT pg_catalog.pg_extension_config_dump('evstore.failed_event', '');
 
 SELECT pg_catalog.pg_extension_config_dump('evstore.aggregate', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.snapshot', '');
+
+SELECT pg_catalog.pg_extension_config_dump('evstore.projection', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.projection_error', '');

@@ -102,8 +102,10 @@ END
 $$;
 COMMENT ON FUNCTION evstore._start_position(text) IS 'the position after which to begin';
 
--- The subscription of a name, locked; VS009 if there is none.
-CREATE OR REPLACE FUNCTION evstore._subscription(name text) RETURNS evstore.subscription
+-- The subscription of a name, locked; VS009 if there is none, 55000 if it is not
+-- of the kind that is wanted (null: any).
+CREATE OR REPLACE FUNCTION evstore._subscription(name text, kind text DEFAULT 'subscription')
+RETURNS evstore.subscription
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -119,10 +121,15 @@ BEGIN
 			MESSAGE = format('subscription "%s" does not exist', name),
 			DETAIL = jsonb_build_object('subscription', name)::text;
 	END IF;
+	IF s.kind <> _subscription.kind THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('"%s" is a projection', name),
+			HINT = 'Use the functions of projections.';
+	END IF;
 	RETURN s;
 END
 $$;
-COMMENT ON FUNCTION evstore._subscription(text) IS 'the subscription of a name, locked';
+COMMENT ON FUNCTION evstore._subscription(text, text) IS 'the subscription of a name, locked';
 
 -- What options say, on top of what there is.
 CREATE OR REPLACE FUNCTION evstore._subscription_options(s evstore.subscription, options jsonb)

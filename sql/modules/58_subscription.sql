@@ -340,7 +340,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	s evstore.subscription := evstore._subscription(name);
+	s evstore.subscription := evstore._subscription(name, NULL);
 	chosen bigint[];
 	hashes bigint[];
 BEGIN
@@ -391,7 +391,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	s evstore.subscription := evstore._subscription(name);
+	s evstore.subscription := evstore._subscription(name, NULL);
 	chosen bigint[];
 	hashes bigint[];
 BEGIN

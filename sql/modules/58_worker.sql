@@ -15,6 +15,6 @@ COMMENT ON FUNCTION evstore._announce() IS 'at commit, has a dispatcher started 
 
 CREATE OR REPLACE FUNCTION evstore._workers()
 RETURNS TABLE (kind text, state text, pid integer, started_at timestamptz, failures integer,
-	last_error text, last_error_at timestamptz, retry_at timestamptz)
+	last_error text, last_error_at timestamptz, retry_at timestamptz, owner text)
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_workers';
 COMMENT ON FUNCTION evstore._workers() IS 'the launcher, and the workers of this database';

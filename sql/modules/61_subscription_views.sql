@@ -68,7 +68,8 @@ FROM evstore.subscription s
 	LEFT JOIN LATERAL (SELECT f.error, f.last_failed_at
 		FROM evstore.failed_event f
 		WHERE f.subscription_id = s.id AND f.error IS NOT NULL
-		ORDER BY f.last_failed_at DESC, f."position" DESC LIMIT 1) e ON true;
+		ORDER BY f.last_failed_at DESC, f."position" DESC LIMIT 1) e ON true
+WHERE s.kind = 'subscription';
 COMMENT ON VIEW evstore.subscriptions IS 'subscriptions, and how far behind they are';
 
 CREATE OR REPLACE VIEW evstore.failed_events AS
@@ -105,6 +106,6 @@ WHERE f.state = 'parked';
 COMMENT ON VIEW evstore.parked_events IS 'events that subscriptions have given up until replay_parked() or discard_parked()';
 
 CREATE OR REPLACE VIEW evstore.workers AS
-SELECT w.kind, w.state, w.pid, w.started_at, w.failures, w.last_error, w.last_error_at, w.retry_at
+SELECT w.kind, w.state, w.pid, w.started_at, w.failures, w.last_error, w.last_error_at, w.retry_at, w.owner
 FROM evstore._workers() w;
-COMMENT ON VIEW evstore.workers IS 'evstore''s background workers: the launcher, and this database''s dispatcher';
+COMMENT ON VIEW evstore.workers IS 'evstore''s background workers: the launcher, and those of this database';

@@ -26,6 +26,7 @@ int			evs_guc_id_window = -1;
 int			evs_guc_inbox_retention = 7 * 24 * 60;
 int			evs_guc_max_batch = 100000;
 int			evs_guc_max_event_size = 16 * 1024 * 1024;
+int			evs_guc_max_workers = 8;
 char	   *evs_guc_now_override = NULL;
 int			evs_guc_notify = EVS_NOTIFY_WORKER;
 int			evs_guc_notify_interval = 10;
@@ -215,6 +216,13 @@ define_worker_settings(void)
 							"How long a consumer keeps what it has claimed without a sign of life.",
 							"For subscriptions that do not set a lease of their own.",
 							&evs_guc_default_lease, 30000, 100, 86400000, PGC_SUSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	/* They are background workers as others are: max_worker_processes counts, too. */
+	DefineCustomIntVariable("evstore.max_workers",
+							"How many workers run the projections of a database.",
+							"0: none; run_projection() can be called instead.",
+							&evs_guc_max_workers, 8, 0, 64, PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 
 	/*

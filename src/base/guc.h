@@ -23,6 +23,7 @@ extern int	evs_guc_id_window;
 extern int	evs_guc_inbox_retention;
 extern int	evs_guc_max_batch;
 extern int	evs_guc_max_event_size;
+extern int	evs_guc_max_workers;
 extern char *evs_guc_now_override;
 extern int	evs_guc_notify;
 extern int	evs_guc_notify_interval;

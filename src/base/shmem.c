@@ -23,10 +23,14 @@
 #include "compat.h"
 
 /* The number changes with the layout: builds that differ do not meet. */
-#define AREA_NAME "evstore shared state 2"
+#define AREA_NAME "evstore shared state 3"
 
 #define MAX_DATABASES 256
 #define MAX_DATABASES_SPARE 16
+
+/* Workers for projections in the whole cluster. */
+#define POOL_SIZE 64
+#define POOL_SIZE_SPARE 8
 
 static EvsShared *area = NULL;
 static bool tried = false;
@@ -42,9 +46,21 @@ floors_offset(int ndatabases)
 }
 
 static Size
-area_size(int ndatabases, int nfloors)
+pool_offset(int ndatabases, int nfloors)
 {
 	return add_size(floors_offset(ndatabases), mul_size(nfloors, sizeof(EvsSharedFloor)));
+}
+
+static Size
+area_size(int ndatabases, int nfloors, int npool)
+{
+	return add_size(pool_offset(ndatabases, nfloors), mul_size(npool, sizeof(EvsPoolSlot)));
+}
+
+EvsPoolSlot *
+evs_shmem_pool(EvsShared *shared)
+{
+	return (EvsPoolSlot *) ((char *) shared + pool_offset(shared->ndatabases, shared->nfloors));
 }
 
 EvsSharedFloor *
@@ -71,15 +87,29 @@ init_database(EvsSharedDatabase *database)
 }
 
 static void
+init_pool_slot(EvsPoolSlot *slot)
+{
+	pg_atomic_init_u32(&slot->armed, 0);
+	pg_atomic_init_u32(&slot->share, 0);
+	pg_atomic_init_u32(&slot->help_wanted, 0);
+	pg_atomic_init_u64(&slot->busy_since, 0);
+}
+
+static void
 init_area(int ndatabases, int nfloors, bool preloaded)
 {
-	memset(area, 0, area_size(ndatabases, nfloors));
+	int			npool = preloaded ? POOL_SIZE : POOL_SIZE_SPARE;
+
+	memset(area, 0, area_size(ndatabases, nfloors, npool));
 	area->tranche = LWLockNewTrancheId();
 	LWLockInitialize(&area->lock, area->tranche);
 	area->preloaded = preloaded;
 	pg_atomic_init_u32(&area->launcher_called, 0);
 	area->ndatabases = ndatabases;
 	area->nfloors = nfloors;
+	area->npool = npool;
+	for (int i = 0; i < npool; i++)
+		init_pool_slot(&evs_shmem_pool(area)[i]);
 	for (int i = 0; i < ndatabases; i++)
 		init_database(&area->databases[i]);
 	for (int i = 0; i < nfloors; i++)
@@ -92,7 +122,10 @@ attach(int ndatabases, int nfloors, bool preloaded)
 	bool		found;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	area = ShmemInitStruct(AREA_NAME, area_size(ndatabases, nfloors), &found);
+	area = ShmemInitStruct(AREA_NAME,
+						   area_size(ndatabases, nfloors,
+									 preloaded ? POOL_SIZE : POOL_SIZE_SPARE),
+						   &found);
 	if (!found)
 		init_area(ndatabases, nfloors, preloaded);
 	LWLockRelease(AddinShmemInitLock);
@@ -104,7 +137,7 @@ request_shmem(void)
 {
 	if (previous_request_hook)
 		previous_request_hook();
-	RequestAddinShmemSpace(area_size(MAX_DATABASES, MaxBackends));
+	RequestAddinShmemSpace(area_size(MAX_DATABASES, MaxBackends, POOL_SIZE));
 }
 
 static void
@@ -305,4 +338,27 @@ evs_shmem_has_waiters(ConditionVariable *cv)
 	result = !proclist_is_empty(&cv->wakeup);
 	SpinLockRelease(&cv->mutex);
 	return result;
+}
+
+void
+evs_shmem_wake_pool(const EvsSharedDatabase *database, uint32 buckets)
+{
+	EvsPoolSlot *pool = evs_shmem_pool(area);
+
+	for (int i = 0; i < area->npool; i++)
+		if (pool[i].database == database->oid &&
+			(pg_atomic_read_u32(&pool[i].armed) & buckets) != 0)
+			evs_shmem_set_latch(&pool[i].worker);
+}
+
+uint32
+evs_shmem_pool_armed(const EvsSharedDatabase *database)
+{
+	EvsPoolSlot *pool = evs_shmem_pool(area);
+	uint32		armed = 0;
+
+	for (int i = 0; i < area->npool; i++)
+		if (pool[i].database == database->oid)
+			armed |= pg_atomic_read_u32(&pool[i].armed);
+	return armed;
 }

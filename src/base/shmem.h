@@ -67,6 +67,22 @@ typedef struct EvsSharedDatabase
 	ConditionVariable standby[EVS_WAIT_BUCKETS];	/* of those who wait for a slot */
 } EvsSharedDatabase;
 
+/*
+ * A worker for the projections of one owner in one database.  A free one has no
+ * database.  What is not atomic is under the lock.
+ */
+typedef struct EvsPoolSlot
+{
+	EvsWorkerSlot worker;
+	Oid			database;
+	Oid			owner;
+	bool		stop_wanted;
+	pg_atomic_uint32 armed;		/* buckets that it sleeps for */
+	pg_atomic_uint32 share;		/* place among the owner's workers << 16 | how many */
+	pg_atomic_uint32 help_wanted;	/* look at what others should do, too */
+	pg_atomic_uint64 busy_since;	/* in one batch; 0 = between batches */
+} EvsPoolSlot;
+
 /* An append in flight, by process number.  A cache line each. */
 typedef struct EvsSharedFloor
 {
@@ -84,6 +100,7 @@ typedef struct EvsShared
 	EvsWorkerSlot launcher;		/* under the lock */
 	pg_atomic_uint32 launcher_called;	/* it is to look around */
 	int			nfloors;		/* 0 without preloading */
+	int			npool;
 	int			ndatabases;
 	EvsSharedDatabase databases[FLEXIBLE_ARRAY_MEMBER];
 } EvsShared;
@@ -96,6 +113,15 @@ extern EvsShared *evs_shmem(void);
 
 /* The floors, nfloors of them. */
 extern EvsSharedFloor *evs_shmem_floors(EvsShared *shared);
+
+/* Workers for projections, npool of them. */
+extern EvsPoolSlot *evs_shmem_pool(EvsShared *shared);
+
+/* Wake those of a database that sleep for one of these buckets. */
+extern void evs_shmem_wake_pool(const EvsSharedDatabase *database, uint32 buckets);
+
+/* The buckets that any of them sleeps for. */
+extern uint32 evs_shmem_pool_armed(const EvsSharedDatabase *database);
 
 /* This database's part, or NULL if there is no area, or no room in it. */
 extern EvsSharedDatabase *evs_shmem_database(void);

@@ -30,6 +30,7 @@ static EvsReleaseHook commit_hook = NULL;
 /* Of the current transaction. */
 static bool worker_requested = false;
 static uint32 kicked = 0;
+static uint32 progressed = 0;
 
 void
 evs_xact_wake_dispatcher(void)
@@ -48,8 +49,16 @@ kick_buckets(void)
 	if (database == NULL)
 		return;
 	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
+	{
 		if (kicked & (1 << i))
 			evs_shmem_wake_bucket(database, i);
+		else if (progressed & (1 << i))
+			ConditionVariableBroadcast(&database->standby[i]);
+	}
+	if (kicked == 0)
+		return;
+	evs_shmem_wake_pool(database, kicked);
+	evs_xact_wake_dispatcher();
 }
 
 /* Only a request: the launcher looks at it. */
@@ -73,11 +82,11 @@ release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, 
 		release_hook();
 	if (!is_top_level)
 		return;
-	if (kicked != 0)
+	if ((kicked | progressed) != 0)
 	{
 		if (is_commit)
 			kick_buckets();
-		kicked = 0;
+		kicked = progressed = 0;
 	}
 	if (worker_requested)
 	{
@@ -135,6 +144,13 @@ evs_xact_kick(int bucket)
 {
 	register_callbacks();
 	kicked |= 1 << bucket;
+}
+
+void
+evs_xact_tell_waiters(int bucket)
+{
+	register_callbacks();
+	progressed |= 1 << bucket;
 }
 
 void

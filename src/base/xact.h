@@ -21,6 +21,9 @@ extern void evs_xact_on_commit(EvsReleaseHook hook);
 /* When it has committed, wake those who wait for a subscription. */
 extern void evs_xact_kick(int bucket);
 
+/* The same for those who wait for the progress of one, and not for its events. */
+extern void evs_xact_tell_waiters(int bucket);
+
 /* When it has committed, have the dispatcher of this database started. */
 extern void evs_xact_request_worker(void);
 

@@ -40,7 +40,8 @@ relcache_callback(Datum arg, Oid relid)
 		relid == catalog.stream_id_seq || relid == catalog.events_view ||
 		relid == catalog.subscription ||
 		relid == catalog.slot_state || relid == catalog.subscription_member ||
-		relid == catalog.subscriptions_view || relid == catalog.snapshot)
+		relid == catalog.subscriptions_view || relid == catalog.snapshot ||
+		relid == catalog.projection)
 		catalog_valid = false;
 
 	for (int i = 0; i < nhooks; i++)
@@ -143,6 +144,7 @@ fill_catalog(void)
 	catalog.subscriptions_view = lookup(schema, "subscriptions");
 	catalog.snapshot = lookup(schema, "snapshot");
 	catalog.snapshot_pkey = lookup(schema, "snapshot_pkey");
+	catalog.projection = lookup(schema, "projection");
 	refuse_distributed_tables();
 }
 

@@ -36,6 +36,7 @@ typedef struct EvsCatalog
 	Oid			subscriptions_view;
 	Oid			snapshot;
 	Oid			snapshot_pkey;
+	Oid			projection;
 } EvsCatalog;
 
 /*

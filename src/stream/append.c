@@ -58,7 +58,17 @@ typedef struct AppendRun
 	Relation	streams;
 	TimestampTz now;			/* what events are recorded at */
 	TimestampTz clock;			/* the real time, whatever tests say */
+	EvsAppended *appended;		/* for the hook, or NULL */
+	int			nappended;
 } AppendRun;
+
+static const EvsAppendHook *append_hook = NULL;
+
+void
+evs_append_set_hook(const EvsAppendHook *hook)
+{
+	append_hook = hook;
+}
 
 /* A stream that has been looked at and locked. */
 typedef struct Target
@@ -453,6 +463,12 @@ write_batch(AppendRun *run, EvsBatch *batch, Target *target, EvsAppendResult *re
 	result->first_version = target->current + 1;
 	result->version = target->current + n;
 	result->position = positions[n - 1];
+	if (run->appended != NULL)
+	{
+		EvsAppended appended = {target->stream.id, positions[0], positions[n - 1]};
+
+		run->appended[run->nappended++] = appended;
+	}
 	return true;
 }
 
@@ -606,7 +622,7 @@ append_many(AppendRun *run, EvsBatch *batches, int n, EvsAppendResult *results)
 }
 
 static void
-open_run(AppendRun *run)
+open_run(AppendRun *run, int nbatches)
 {
 	const EvsCatalog *catalog;
 
@@ -618,6 +634,9 @@ open_run(AppendRun *run)
 	run->streams = evs_open(catalog->stream, RowExclusiveLock);
 	evs_seal();
 	read_clock(run);
+	run->nappended = 0;
+	run->appended = append_hook != NULL && append_hook->is_wanted() ?
+		palloc_extended(sizeof(EvsAppended) * nbatches, MCXT_ALLOC_HUGE) : NULL;
 }
 
 void
@@ -625,7 +644,7 @@ evs_append_execute(EvsBatch *batches, int nbatches, bool no_throw, EvsAppendResu
 {
 	AppendRun run;
 
-	open_run(&run);
+	open_run(&run, nbatches);
 	for (int i = 0; i < nbatches; i++)
 		inherit_correlations(&run, &batches[i]);
 	if (nbatches == 1)
@@ -635,4 +654,6 @@ evs_append_execute(EvsBatch *batches, int nbatches, bool no_throw, EvsAppendResu
 	relation_close(run.streams, NoLock);
 	relation_close(run.log, NoLock);
 	CommandCounterIncrement();
+	if (run.nappended > 0)
+		append_hook->run(run.appended, run.nappended);
 }

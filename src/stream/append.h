@@ -34,4 +34,24 @@ typedef struct EvsAppendResult
 extern void evs_append_execute(EvsBatch *batches, int nbatches, bool no_throw,
 					   EvsAppendResult *results);
 
+/* What an append has written to a stream: events with positions in [first, last]. */
+typedef struct EvsAppended
+{
+	int64		stream_id;
+	int64		first;
+	int64		last;
+} EvsAppended;
+
+/*
+ * Who wants to know of each append in its own transaction.  What run throws
+ * undoes the append.
+ */
+typedef struct EvsAppendHook
+{
+	bool		(*is_wanted) (void);
+	void		(*run) (const EvsAppended *appended, int n);
+} EvsAppendHook;
+
+extern void evs_append_set_hook(const EvsAppendHook *hook);
+
 #endif							/* EVSTORE_APPEND_H */

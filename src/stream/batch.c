@@ -22,6 +22,7 @@
 #include "base/errors.h"
 #include "base/guc.h"
 #include "stream/batch.h"
+#include "stream/cause.h"
 #include "compat.h"
 
 static void
@@ -410,10 +411,19 @@ check_distinct_ids(const EvsBatch *batch)
 	hash_destroy(seen);
 }
 
-/* What the session's settings add to events that do not say it themselves. */
+/* What a handler, or the session's settings, add to events that do not say it themselves. */
 static void
-apply_session_settings(EvsNewEvent *event)
+apply_context(EvsNewEvent *event)
 {
+	EvsCause	cause = evs_cause_get();
+
+	if (event->correlation_id == NULL)
+		event->correlation_id = cause.correlation_id;
+	if (!event->has_causation_id && cause.causation_id != NULL)
+	{
+		event->causation_id = *cause.causation_id;
+		event->has_causation_id = true;
+	}
 	if (event->correlation_id == NULL &&
 		evs_guc_correlation_id != NULL && evs_guc_correlation_id[0] != '\0')
 		event->correlation_id = cstring_to_text(evs_guc_correlation_id);
@@ -433,7 +443,7 @@ evs_batch_validate(EvsBatch *batch)
 
 	for (int i = 0; i < batch->nevents; i++)
 	{
-		apply_session_settings(&batch->events[i]);
+		apply_context(&batch->events[i]);
 		check_event(&batch->events[i], i);
 		any_id |= batch->events[i].has_event_id;
 	}

@@ -65,6 +65,7 @@ static void
 begin(const EvsClaim *claim, ClaimedSlot *slot)
 {
 	slot->subscription = *evs_subscription_find(claim->name);
+	evs_subscription_check_open(&slot->subscription);
 	slot->states = evs_open(evs_catalog()->slot_state, RowExclusiveLock);
 	if (claim->slot < 0 || claim->slot >= EVS_SUBSCRIPTION_SLOTS_MAX)
 		throw_lease_lost(claim, NULL);
@@ -287,6 +288,7 @@ evs_claim_release(const char *name, const char *consumer)
 	Relation	states = evs_open(evs_catalog()->slot_state, RowExclusiveLock);
 	int			n = 0;
 
+	evs_subscription_check_open(&subscription);
 	evs_member_leave(subscription.id, consumer);
 	for (int i = 0; i < subscription.slots; i++)
 	{

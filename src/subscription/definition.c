@@ -121,6 +121,9 @@ from_row(TupleTableSlot *row)
 	result->next_slots = isnull ? 0 : DatumGetInt32(value);
 	value = slot_getattr(row, Anum_subscription_drain_to, &isnull);
 	result->drain_to = isnull ? 0 : DatumGetInt64(value);
+	result->of_projection = strcmp(TextDatumGetCString(slot_getattr(row, Anum_subscription_kind,
+																	&isnull)),
+								   "subscription") != 0;
 	return result;
 }
 
@@ -234,6 +237,16 @@ evs_subscription_find(const char *name)
 		return &with_default;
 	}
 	return result;
+}
+
+void
+evs_subscription_check_open(const EvsSubscription *subscription)
+{
+	if (subscription->of_projection)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s\" is a projection", subscription->name),
+				 errhint("Use the functions of projections.")));
 }
 
 /*

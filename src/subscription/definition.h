@@ -28,7 +28,9 @@ enum
 	Anum_subscription_notify,
 	Anum_subscription_paused,
 	Anum_subscription_next_slots,
-	Anum_subscription_drain_to
+	Anum_subscription_drain_to,
+	Anum_subscription_created_at,
+	Anum_subscription_kind
 };
 
 typedef enum EvsKeyKind
@@ -52,6 +54,7 @@ typedef struct EvsSubscription
 	bool		paused;
 	int			next_slots;		/* 0 = no change under way */
 	int64		drain_to;
+	bool		of_projection;	/* a worker consumes it, nobody else may */
 } EvsSubscription;
 
 /* The ordering key of an event. */
@@ -66,6 +69,9 @@ typedef struct EvsOrderingKey
  * the next call; what it points to, as long as definitions are pinned.
  */
 extern const EvsSubscription *evs_subscription_find(const char *name);
+
+/* Throw if clients may not consume it. */
+extern void evs_subscription_check_open(const EvsSubscription *subscription);
 
 /* Keep what definitions point to, until the current memory context is reset. */
 extern void evs_subscription_pin(void);

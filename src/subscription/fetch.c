@@ -536,6 +536,7 @@ read_slots(FetchState *state)
 	EvsSubscription *subscription = &state->subscription;
 
 	*subscription = *evs_subscription_find(state->request->name);
+	evs_subscription_check_open(subscription);
 	state->all = palloc0(sizeof(EvsSlot) * subscription->slots);
 	return evs_slot_read_all(state->states, subscription->id, subscription->slots, state->all);
 }

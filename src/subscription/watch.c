@@ -57,7 +57,7 @@ armed_buckets(EvsSharedDatabase *database)
 	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
 		if (evs_shmem_has_waiters(&database->buckets[i]))
 			armed |= 1 << i;
-	return armed;
+	return armed | evs_shmem_pool_armed(database);
 }
 
 /* Those that somebody wants to know about. */
@@ -123,6 +123,7 @@ evs_watch_wake_all(EvsSharedDatabase *database)
 {
 	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
 		evs_shmem_wake_bucket(database, i);
+	evs_shmem_wake_pool(database, PG_UINT32_MAX);
 }
 
 static bool
@@ -198,4 +199,5 @@ evs_watch_events(EvsSharedDatabase *database, int64 after, int64 up_to, EvsWatch
 	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
 		if (wake & armed & (1 << i))
 			ConditionVariableBroadcast(&database->buckets[i]);
+	evs_shmem_wake_pool(database, wake);
 }

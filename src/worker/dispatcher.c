@@ -42,6 +42,7 @@
 #include "subscription/inbox.h"
 #include "subscription/watch.h"
 #include "worker/notifier.h"
+#include "worker/pool.h"
 #include "worker/worker.h"
 #include "compat.h"
 
@@ -105,19 +106,6 @@ nap_time(void)
 	return (long) (NAP_MAX * Min(1.0, (rate - NAP_FROM_RATE) / (NAP_MAX_RATE - NAP_FROM_RATE)));
 }
 
-/* Throws nothing: a reason to end, or RUNNING. */
-static EvsWorkerState
-reason_to_end(void)
-{
-	if (evs_worker_database_is_wanted(MyDatabaseId))
-		return EVS_WORKER_YIELDED;
-	if (!evs_catalog_exists())
-		return EVS_WORKER_NO_EXTENSION;
-	if (!evs_instance_is_ours())
-		return EVS_WORKER_NOT_ADOPTED;
-	return EVS_WORKER_RUNNING;
-}
-
 static void
 notify_listeners(const char *channel, int64 position)
 {
@@ -162,12 +150,13 @@ run_cycle(TimestampTz now)
 {
 	EvsWorkerState state = EVS_WORKER_RUNNING;
 	bool		look = now >= next_look || now < next_look - LOOK_INTERVAL;
+	bool		departed = false;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (look || !OidIsValid(get_namespace_oid("evstore", true)))
 	{
-		state = reason_to_end();
+		state = evs_worker_reason_to_end();
 		next_look = now + LOOK_INTERVAL;
 	}
 	if (state == EVS_WORKER_RUNNING)
@@ -179,9 +168,13 @@ run_cycle(TimestampTz now)
 		last_store = evs_catalog()->position_seq;
 		safe = evs_position_safe();
 		if (pg_atomic_exchange_u32(&database->departed, 0) != 0 || last_safe < 0)
+		{
 			evs_watch_wake_all(database);
+			departed = true;
+		}
 		if (safe > last_safe)
 			tell_of_events(safe);
+		evs_pool_manage(database, look || departed);
 		if (look)
 			look_around(now);
 	}
@@ -222,6 +215,14 @@ sleep_until(TimestampTz when)
 	evs_worker_sleep(ms, wait_event);
 }
 
+/* On purpose: the workers go, too. */
+static void
+leave(EvsWorkerState state)
+{
+	evs_pool_stop(database);
+	evs_worker_end(state);
+}
+
 /* One turn; returns when the next is due if nothing happens before. */
 static TimestampTz
 take_turn(void)
@@ -231,13 +232,13 @@ take_turn(void)
 	EvsWorkerState state = stop_is_wanted();
 
 	if (state != EVS_WORKER_RUNNING)
-		evs_worker_end(database, state);
+		leave(state);
 
 	/* first the flag, then the look: what ends after the look sets it again */
 	pg_atomic_exchange_u32(&database->touched, 0);
 	state = run_cycle(now);
 	if (state != EVS_WORKER_RUNNING)
-		evs_worker_end(database, state);
+		leave(state);
 	measure_rate(now);
 	notify_at = evs_notifier_run(now, nap_time());
 	return notify_at != 0 ? Min(notify_at, next_look) : next_look;
@@ -257,7 +258,7 @@ after_error(MemoryContext context)
 	if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
 	{
 		evs_worker_catch_quietly(context);
-		(void) evs_worker_failed(database, "a lock could not be had in time");
+		(void) evs_worker_failed("a lock could not be had in time");
 		next_look = 0;
 		return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCK_PAUSE);
 	}
@@ -268,24 +269,8 @@ after_error(MemoryContext context)
 		return 0;
 	}
 	evs_worker_catch(context, message, sizeof(message));
-	pause = evs_worker_failed(database, message);
+	pause = evs_worker_failed(message);
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
-}
-
-/*
- * Locks are not worth waiting for: whoever holds one may want us to go, and must
- * not become the victim of a deadlock with us.  What a database sets for its
- * users is not meant for us.
- */
-static void
-set_up_session(void)
-{
-	SetConfigOption("lock_timeout", "500ms", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 static bool announced = false;
@@ -301,7 +286,7 @@ rest(TimestampTz now)
 		state = EVS_WORKER_YIELDED;
 	CommitTransactionCommand();
 	if (state != EVS_WORKER_RUNNING)
-		evs_worker_end(database, state);
+		leave(state);
 	return Min(pause_until, now + LOOK_INTERVAL);
 }
 
@@ -320,7 +305,7 @@ try_turn(MemoryContext scratch)
 		if (!announced)
 			evs_worker_running(database);
 		else if (pause_until != 0)
-			evs_worker_recovered(database);
+			evs_worker_recovered();
 		announced = true;
 		pause_until = 0;
 		undefined_in_a_row = 0;
@@ -338,8 +323,8 @@ evs_dispatcher_main(Datum main_arg)
 {
 	MemoryContext scratch;
 
-	database = evs_worker_begin();
-	set_up_session();
+	database = evs_worker_begin(SignalHandlerForShutdownRequest, NULL);
+	evs_worker_set_up_session();
 	scratch = AllocSetContextCreate(TopMemoryContext, "evstore dispatcher",
 									ALLOCSET_DEFAULT_SIZES);
 

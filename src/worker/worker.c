@@ -26,6 +26,8 @@
 #include "utils/timestamp.h"
 
 #include "base/shmem.h"
+#include "catalog/catalog.h"
+#include "stream/seal.h"
 #include "worker/worker.h"
 #include "compat.h"
 
@@ -41,6 +43,8 @@
 #endif
 
 static EvsWorkerOrder my_order;
+static EvsWorkerSlot *my_slot = NULL;
+static EvsPoolSlot *my_pool = NULL;
 
 static void
 lock_area(void)
@@ -125,6 +129,16 @@ evs_worker_database_is_wanted(Oid database)
 	return false;
 }
 
+/* Begin a start.  With the lock held. */
+static void
+begin_start(EvsWorkerSlot *slot, EvsWorkerOrder *order)
+{
+	slot->generation++;
+	slot->state = EVS_WORKER_STARTING;
+	slot->started_at = GetCurrentTimestamp();
+	order->generation = slot->generation;
+}
+
 /* Claim the slot for one start; false if there is a process already, or must be none. */
 static bool
 claim_slot(EvsSharedDatabase *database, EvsWorkerOrder *order)
@@ -139,47 +153,57 @@ claim_slot(EvsSharedDatabase *database, EvsWorkerOrder *order)
 		(slot->state != EVS_WORKER_STOPPED || database->start_wanted);
 	if (ok)
 	{
-		slot->generation++;
-		slot->state = EVS_WORKER_STARTING;
-		slot->started_at = GetCurrentTimestamp();
+		begin_start(slot, order);
 		database->start_wanted = database->stop_wanted = database->excluded = false;
 		order->database = database->oid;
-		order->generation = slot->generation;
+		order->pool = -1;
 	}
 	unlock_area();
 	return ok;
 }
 
-bool
-evs_worker_launch(EvsSharedDatabase *database, int notify_pid)
+/* false: no process could be had, which the slot says; *first: since the last success. */
+static bool
+register_worker(const EvsWorkerOrder *order, EvsWorkerSlot *slot, const char *function,
+				const char *type, int notify_pid, bool *first)
 {
 	BackgroundWorker worker = {0};
-	EvsWorkerOrder order;
-	bool		first = false;
 
-	if (!claim_slot(database, &order))
-		return true;
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_notify_pid = notify_pid;
 	strlcpy(worker.bgw_library_name, "evstore", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "evs_dispatcher_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "evstore dispatcher", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "evstore dispatcher", BGW_MAXLEN);
-	memcpy(worker.bgw_extra, &order, sizeof(order));
+	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
+	strlcpy(worker.bgw_name, type, BGW_MAXLEN);
+	strlcpy(worker.bgw_type, type, BGW_MAXLEN);
+	memcpy(worker.bgw_extra, order, sizeof(EvsWorkerOrder));
 	if (RegisterDynamicBackgroundWorker(&worker, NULL))
 		return true;
 
+	*first = false;
 	lock_area();
-	if (database->dispatcher.generation == order.generation)
+	if (slot->generation == order->generation)
 	{
-		database->dispatcher.state = EVS_WORKER_BACKING_OFF;
-		(void) note_failure(&database->dispatcher,
-							"no background worker process is free: raise max_worker_processes");
-		first = database->dispatcher.failures == 1;
+		slot->state = EVS_WORKER_BACKING_OFF;
+		(void) note_failure(slot, "no background worker process is free: raise max_worker_processes");
+		*first = slot->failures == 1;
 	}
 	unlock_area();
+	return false;
+}
+
+bool
+evs_worker_launch(EvsSharedDatabase *database, int notify_pid)
+{
+	EvsWorkerOrder order;
+	bool		first;
+
+	if (!claim_slot(database, &order))
+		return true;
+	if (register_worker(&order, &database->dispatcher, "evs_dispatcher_main",
+						"evstore dispatcher", notify_pid, &first))
+		return true;
 	if (first)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -187,6 +211,41 @@ evs_worker_launch(EvsSharedDatabase *database, int notify_pid)
 				 errdetail("No background worker process is free."),
 				 errhint("Raise max_worker_processes.")));
 	ConditionVariableBroadcast(&database->state_changed);
+	return false;
+}
+
+bool
+evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner)
+{
+	EvsPoolSlot *slot = &evs_shmem_pool(evs_shmem())[pool];
+	EvsWorkerOrder order = {.database = database->oid, .pool = pool};
+	bool		taken;
+	bool		first;
+
+	lock_area();
+	taken = OidIsValid(slot->database) &&
+		(slot->database != database->oid || slot->owner != owner || slot->worker.pid != 0);
+	if (!taken)
+	{
+		if (!OidIsValid(slot->database))
+			slot->worker.failures = 0;
+		slot->database = database->oid;
+		slot->owner = owner;
+		slot->stop_wanted = false;
+		begin_start(&slot->worker, &order);
+	}
+	unlock_area();
+	if (taken)
+		return false;
+	if (register_worker(&order, &slot->worker, "evs_projection_worker_main",
+						"evstore projection worker", MyProcPid, &first))
+		return true;
+	if (first)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("a worker for evstore's projections could not be started"),
+				 errdetail("No background worker process is free."),
+				 errhint("Raise max_worker_processes.")));
 	return false;
 }
 
@@ -202,7 +261,7 @@ static void
 give_slot_back(int code, Datum arg)
 {
 	EvsSharedDatabase *database = (EvsSharedDatabase *) DatumGetPointer(arg);
-	EvsWorkerSlot *slot = &database->dispatcher;
+	EvsWorkerSlot *slot = my_slot;
 
 	lock_area();
 	if (slot->generation == my_order.generation && slot->pid == MyProcPid)
@@ -213,15 +272,25 @@ give_slot_back(int code, Datum arg)
 			slot->state = EVS_WORKER_BACKING_OFF;
 			(void) note_failure(slot, "the process was terminated");
 		}
+		else if (my_pool != NULL)
+			my_pool->database = InvalidOid;
 	}
 	unlock_area();
+	if (my_pool != NULL)
+	{
+		pg_atomic_write_u32(&my_pool->armed, 0);
+		pg_atomic_write_u64(&my_pool->busy_since, 0);
+		pg_atomic_write_u32(&database->departed, 1);
+		evs_shmem_set_latch(&database->dispatcher);
+		ConditionVariableBroadcast(&database->state_changed);
+		return;
+	}
 	tell_others(database);
 }
 
 static bool
-take_slot(EvsSharedDatabase *database)
+take_slot(EvsWorkerSlot *slot)
 {
-	EvsWorkerSlot *slot = &database->dispatcher;
 	bool		ok;
 
 	lock_area();
@@ -236,17 +305,24 @@ take_slot(EvsSharedDatabase *database)
 }
 
 EvsSharedDatabase *
-evs_worker_begin(void)
+evs_worker_begin(void (*terminate) (SIGNAL_ARGS), EvsPoolSlot **pool)
 {
 	EvsSharedDatabase *database;
 
 	memcpy(&my_order, MyBgworkerEntry->bgw_extra, sizeof(my_order));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGTERM, terminate);
 	BackgroundWorkerUnblockSignals();
 
 	database = evs_shmem_find_database(my_order.database, false);
-	if (database == NULL || !take_slot(database))
+	if (database == NULL)
+		proc_exit(0);
+	if (my_order.pool >= 0)
+		my_pool = &evs_shmem_pool(evs_shmem())[my_order.pool];
+	my_slot = my_pool != NULL ? &my_pool->worker : &database->dispatcher;
+	if (pool != NULL)
+		*pool = my_pool;
+	if (!take_slot(my_slot))
 		proc_exit(0);
 	before_shmem_exit(give_slot_back, PointerGetDatum(database));
 	BackgroundWorkerInitializeConnectionByOid(my_order.database, InvalidOid, 0);
@@ -254,33 +330,57 @@ evs_worker_begin(void)
 }
 
 void
+evs_worker_set_up_session(void)
+{
+	SetConfigOption("lock_timeout", "500ms", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+EvsWorkerState
+evs_worker_reason_to_end(void)
+{
+	if (evs_worker_database_is_wanted(MyDatabaseId))
+		return EVS_WORKER_YIELDED;
+	if (!evs_catalog_exists())
+		return EVS_WORKER_NO_EXTENSION;
+	if (!evs_instance_is_ours())
+		return EVS_WORKER_NOT_ADOPTED;
+	return EVS_WORKER_RUNNING;
+}
+
+void
 evs_worker_running(EvsSharedDatabase *database)
 {
 	lock_area();
-	database->dispatcher.state = EVS_WORKER_RUNNING;
-	database->dispatcher.failures = 0;
-	database->dispatcher.started_at = GetCurrentTimestamp();
+	my_slot->state = EVS_WORKER_RUNNING;
+	my_slot->failures = 0;
+	my_slot->started_at = GetCurrentTimestamp();
 	unlock_area();
-	tell_others(database);
+	if (my_pool == NULL)
+		tell_others(database);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
 long
-evs_worker_failed(EvsSharedDatabase *database, const char *message)
+evs_worker_failed(const char *message)
 {
 	long		pause;
 
 	lock_area();
-	pause = note_failure(&database->dispatcher, message);
+	pause = note_failure(my_slot, message);
 	unlock_area();
 	return pause;
 }
 
 void
-evs_worker_recovered(EvsSharedDatabase *database)
+evs_worker_recovered(void)
 {
 	lock_area();
-	database->dispatcher.failures = 0;
+	my_slot->failures = 0;
 	unlock_area();
 }
 
@@ -298,14 +398,12 @@ evs_worker_sleep(long ms, uint32 wait_event)
 }
 
 void
-evs_worker_end(EvsSharedDatabase *database, EvsWorkerState state)
+evs_worker_end(EvsWorkerState state)
 {
-	EvsWorkerSlot *slot = &database->dispatcher;
-
 	lock_area();
-	slot->state = state;
-	slot->failures = 0;
-	slot->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BACK_OFF_FIRST);
+	my_slot->state = state;
+	my_slot->failures = 0;
+	my_slot->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BACK_OFF_FIRST);
 	unlock_area();
 	proc_exit(0);
 }

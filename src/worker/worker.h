@@ -7,11 +7,12 @@
 
 #include "base/shmem.h"
 
-/* What a dispatcher is told; travels in bgw_extra. */
+/* What a worker is told; travels in bgw_extra. */
 typedef struct EvsWorkerOrder
 {
 	Oid			database;
 	uint32		generation;
+	int			pool;			/* its place there; -1: it is the dispatcher */
 } EvsWorkerOrder;
 
 /*
@@ -19,6 +20,12 @@ typedef struct EvsWorkerOrder
  * had; the slot says why.  notify_pid hears of the start, or 0.
  */
 extern bool evs_worker_launch(EvsSharedDatabase *database, int notify_pid);
+
+/*
+ * Start a worker of the pool, in a slot that is free or was its owner's.  false:
+ * no process could be had.
+ */
+extern bool evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner);
 
 /* A start that has not become a process for so long that it is given up. */
 extern bool evs_worker_start_is_lost(const EvsWorkerSlot *slot, TimestampTz now);
@@ -29,21 +36,33 @@ extern bool evs_worker_start_is_lost(const EvsWorkerSlot *slot, TimestampTz now)
  */
 extern bool evs_worker_database_is_wanted(Oid database);
 
-/* In the worker: signals, and a place among the others.  Ends if it is late. */
-extern EvsSharedDatabase *evs_worker_begin(void);
+/*
+ * In the worker: signals, and a place among the others.  Ends if it is late.
+ * terminate handles SIGTERM; pool is set to its place in the pool, or NULL.
+ */
+extern EvsSharedDatabase *evs_worker_begin(void (*terminate) (SIGNAL_ARGS), EvsPoolSlot **pool);
+
+/*
+ * The session of a worker: nothing that a database sets for its users, and no
+ * waiting for locks of somebody who may be waiting for us to go.
+ */
+extern void evs_worker_set_up_session(void);
+
+/* Throws nothing: a reason to end that lies in the database, or RUNNING. */
+extern EvsWorkerState evs_worker_reason_to_end(void);
 
 /* Connected: from now on it counts as running. */
 extern void evs_worker_running(EvsSharedDatabase *database);
 
 /* Note an error that the worker has survived; returns how long to pause, in ms. */
-extern long evs_worker_failed(EvsSharedDatabase *database, const char *message);
-extern void evs_worker_recovered(EvsSharedDatabase *database);
+extern long evs_worker_failed(const char *message);
+extern void evs_worker_recovered(void);
 
 /* Until the latch is set, or so many milliseconds; then heed signals. */
 extern void evs_worker_sleep(long ms, uint32 wait_event);
 
 /* End on purpose, for this reason.  Does not return. */
-extern void evs_worker_end(EvsSharedDatabase *database, EvsWorkerState state);
+extern void evs_worker_end(EvsWorkerState state) pg_attribute_noreturn();
 
 /* A copy of a slot, taken under the lock. */
 extern EvsWorkerSlot evs_worker_look(const EvsWorkerSlot *slot);

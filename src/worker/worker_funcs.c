@@ -18,6 +18,7 @@
 #include "catalog/catalog.h"
 #include "stream/seal.h"
 #include "worker/launcher.h"
+#include "worker/pool.h"
 #include "worker/worker.h"
 #include "compat.h"
 
@@ -61,7 +62,8 @@ has_settled(EvsWorkerState state, bool starting)
 {
 	if (starting)
 		return state != EVS_WORKER_NONE && state != EVS_WORKER_STARTING;
-	return state != EVS_WORKER_RUNNING && state != EVS_WORKER_STARTING;
+	return state != EVS_WORKER_RUNNING && state != EVS_WORKER_STARTING &&
+		!evs_pool_has_processes(evs_shmem_database());
 }
 
 /* Until the dispatcher has started, or stopped, or failed to. */
@@ -173,6 +175,7 @@ evs_stop(PG_FUNCTION_ARGS)
 	if (slot.pid == 0 && slot.state != EVS_WORKER_STARTING)
 		database->dispatcher.state = EVS_WORKER_STOPPED;
 	LWLockRelease(&evs_shmem()->lock);
+	evs_pool_stop(database);
 	evs_shmem_set_latch(&slot);
 	slot = wait_for_dispatcher(database, false);
 	if (!has_settled(slot.state, false))
@@ -204,10 +207,11 @@ is_retried(const EvsWorkerSlot *slot)
 }
 
 static void
-put_worker(ReturnSetInfo *result, const char *kind, EvsWorkerSlot slot)
+put_worker(ReturnSetInfo *result, const char *kind, EvsWorkerSlot slot, Oid owner)
 {
-	Datum		values[8];
-	bool		nulls[8] = {false};
+	Datum		values[9];
+	bool		nulls[9] = {false};
+	char	   *role = OidIsValid(owner) ? GetUserNameFromId(owner, true) : NULL;
 
 	values[0] = CStringGetTextDatum(kind);
 	values[1] = CStringGetTextDatum(evs_worker_state_name(slot.state));
@@ -219,10 +223,12 @@ put_worker(ReturnSetInfo *result, const char *kind, EvsWorkerSlot slot)
 	values[5] = nulls[5] ? (Datum) 0 : CStringGetTextDatum(slot.error);
 	put_time(values, nulls, 6, slot.failed_at);
 	put_time(values, nulls, 7, is_retried(&slot) ? slot.retry_at : 0);
+	nulls[8] = role == NULL;
+	values[8] = nulls[8] ? (Datum) 0 : CStringGetTextDatum(role);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* _workers() → setof (kind, state, pid, started_at, failures, last_error, last_error_at, retry_at) */
+/* _workers() → setof (kind, state, pid, started_at, failures, last_error, last_error_at, retry_at, owner) */
 Datum
 evs_workers(PG_FUNCTION_ARGS)
 {
@@ -232,8 +238,16 @@ evs_workers(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	database = evs_shmem_database();
 	if (evs_shmem() != NULL && evs_shmem()->preloaded)
-		put_worker(result, "launcher", evs_worker_look(&evs_shmem()->launcher));
-	if (database != NULL)
-		put_worker(result, "dispatcher", evs_worker_look(&database->dispatcher));
+		put_worker(result, "launcher", evs_worker_look(&evs_shmem()->launcher), InvalidOid);
+	if (database == NULL)
+		return (Datum) 0;
+	put_worker(result, "dispatcher", evs_worker_look(&database->dispatcher), InvalidOid);
+	for (int i = 0; i < evs_shmem()->npool; i++)
+	{
+		EvsPoolSlot *slot = &evs_shmem_pool(evs_shmem())[i];
+
+		if (slot->database == MyDatabaseId)
+			put_worker(result, "projection", evs_worker_look(&slot->worker), slot->owner);
+	}
 	return (Datum) 0;
 }

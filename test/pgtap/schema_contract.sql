@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
 
 BEGIN;
-SELECT plan(38);
+SELECT plan(39);
 
 -- Types are shown with their schema, and so as in the lists below.
 SET LOCAL search_path = pg_catalog, public;
@@ -70,6 +70,17 @@ INSERT INTO documented VALUES
 	('save_snapshot', 'stream text, version bigint, state jsonb, state_version integer', 'boolean'),
 	('load_snapshot', 'stream text, max_version bigint, OUT version bigint, OUT state jsonb, OUT state_version integer, OUT created_at timestamp with time zone', 'record'),
 	('prune_snapshots', 'stream text, keep integer', 'bigint'),
+	('create_projection', 'name text, handler regprocedure, filter jsonb, start text, options jsonb', 'void'),
+	('alter_projection', 'name text, handler regprocedure, options jsonb, owner regrole', 'void'),
+	('pause_projection', 'name text', 'void'),
+	('resume_projection', 'name text', 'void'),
+	('reset_projection', 'name text', 'void'),
+	('rebuild_projection', 'name text', 'void'),
+	('cancel_rebuild', 'name text', 'boolean'),
+	('drop_projection', 'name text', 'void'),
+	('run_projection', 'name text, max_count bigint', 'bigint'),
+	('wait_for_projection', 'name text, up_to bigint, timeout interval', 'boolean'),
+	('wait_for_projections', 'names text[], up_to bigint, timeout interval', 'boolean'),
 	('start', '', 'void'),
 	('stop', '', 'void'),
 	('version', '', 'text'),
@@ -89,13 +100,15 @@ SELECT is_empty($$ SELECT name FROM functions GROUP BY name HAVING count(*) > 1 
 SELECT results_eq($$ SELECT name::text COLLATE "default", required::int FROM (
 		SELECT p.proname AS name, p.pronargs - p.pronargdefaults AS required FROM pg_proc AS p
 		WHERE p.pronamespace = 'evstore'::regnamespace AND p.proname IN (SELECT name FROM documented WHERE arguments <> '')) AS f ORDER BY name COLLATE "C" $$,
-	$$ VALUES ('ack', 4), ('ack_events', 4), ('aggregate_at_time', 2), ('aggregate_at_version', 2), ('alter_aggregate', 1), ('alter_subscription', 1), ('append', 2), ('append_arrays', 2), ('append_events', 2), ('append_one', 2), ('append_streams', 1), ('create_aggregate', 3), ('create_partitions', 1),
-		('create_subscription', 1), ('delete_stream', 1), ('discard_parked', 1), ('drop_aggregate', 1), ('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fetch', 2), ('fold', 3), ('get_event', 1),
-		('grant_access', 2), ('inbox_begin', 2), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_subscription', 1), ('prune_snapshots', 1), ('read_all', 0), ('read_category', 1), ('read_correlation', 1),
-		('read_stream', 1), ('release', 2), ('replay_parked', 1), ('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('save_snapshot', 3), ('seek', 2), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1), ('tombstone_stream', 1), ('truncate_stream', 2),
-		('try_append', 2), ('verify', 0), ('wait_for_events', 1) $$, 'arguments that must be given');
+	$$ VALUES ('ack', 4), ('ack_events', 4), ('aggregate_at_time', 2), ('aggregate_at_version', 2), ('alter_aggregate', 1), ('alter_projection', 1), ('alter_subscription', 1), ('append', 2), ('append_arrays', 2),
+		('append_events', 2), ('append_one', 2), ('append_streams', 1), ('cancel_rebuild', 1), ('create_aggregate', 3), ('create_partitions', 1), ('create_projection', 2), ('create_subscription', 1),
+		('delete_stream', 1), ('discard_parked', 1), ('drop_aggregate', 1), ('drop_projection', 1), ('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fetch', 2), ('fold', 3), ('get_event', 1),
+		('grant_access', 2), ('inbox_begin', 2), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_projection', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('read_all', 0),
+		('read_category', 1), ('read_correlation', 1), ('read_stream', 1), ('rebuild_projection', 1), ('release', 2), ('replay_parked', 1), ('reset_projection', 1), ('resume_projection', 1),
+		('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('run_projection', 1), ('save_snapshot', 3), ('seek', 2), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1),
+		('tombstone_stream', 1), ('truncate_stream', 2), ('try_append', 2), ('verify', 0), ('wait_for_events', 1), ('wait_for_projection', 1), ('wait_for_projections', 1) $$, 'arguments that must be given');
 SELECT is_empty($$ SELECT name FROM functions WHERE volatile <> 'v'
-		AND (name ~ '^(append|try_append|read_|get_event|load_|aggregate_at_|save_|prune_|stream_version|safe_position|delete_|tombstone_|truncate_|set_|scavenge|create_|alter_|drop_|pause_|resume_|record_|adopt|inbox_|execute_|fetch|ack|nack|extend|release|seek|replay_|discard_|_failed_|_slot_|_slots_)'
+		AND (name ~ '^(append|try_append|read_|get_event|load_|aggregate_at_|save_|prune_|stream_version|safe_position|delete_|tombstone_|truncate_|set_|scavenge|create_|alter_|drop_|pause_|resume_|record_|adopt|inbox_|execute_|fetch|ack|nack|extend|release|seek|replay_|discard_|reset_|rebuild_|cancel_|run_|wait_|_failed_|_slot_|_slots_)'
 			OR name IN ('stream_exists', '_last_version', '_visible_position', '_last_position', '_now')) $$,
 	'what writes, or looks at the log, is VOLATILE: a STABLE function would see an old snapshot');
 SELECT is_empty($$ SELECT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'evstore'::regnamespace AND p.provolatile = 'v' AND p.proparallel <> 'u' $$,
@@ -149,6 +162,8 @@ SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attrib
 \set columns `sed -n 's/^\tAnum_subscription_\([a-z_]*\).*/\1/p' ../../src/subscription/definition.h | tr '\n' ' '`
 SELECT alike((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.subscription'::regclass AND attnum > 0 AND NOT attisdropped),
 	:'columns' || '%', 'columns of evstore.subscription in definition.h');
+\set column `sed -n 's/^#define ANUM_PROJECTION_MODE //p' ../../src/projection/definition.h`
+SELECT is((SELECT attname::text FROM pg_attribute WHERE attrelid = 'evstore.projection'::regclass AND attnum = :column), 'mode', 'a column of evstore.projection in definition.h');
 SELECT results_eq($$ SELECT count(*), count(DISTINCT shape) FROM (
 		SELECT string_agg(concat_ws(' ', a.attname, a.atttypid, a.attcollation, a.attnotnull, a.attnum = ANY (k.conkey)), ',' ORDER BY a.attnum) AS shape
 		FROM generate_series(0, 8) AS i
@@ -173,7 +188,7 @@ SELECT results_eq($$ SELECT c.relname::text COLLATE "default" FROM pg_trigger AS
 		WHERE t.tgfoid = 'evstore._guard'::regproc AND t.tgenabled = 'A' AND t.tgtype = 62 ORDER BY 1 $$,
 	ARRAY['early_id', 'event_log', 'sealed', 'stream'], 'guards are there, ENABLE ALWAYS, for INSERT, UPDATE, DELETE and TRUNCATE');
 SELECT set_eq($$ SELECT unnest(extconfig)::regclass::text FROM pg_extension WHERE extname = 'evstore' $$,
-	ARRAY['evstore.aggregate', 'evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.epoch_seq', 'evstore.failed_event', 'evstore.position_seq',
+	ARRAY['evstore.aggregate', 'evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.epoch_seq', 'evstore.failed_event', 'evstore.position_seq', 'evstore.projection', 'evstore.projection_error',
 		'evstore.slot_state', 'evstore.snapshot', 'evstore.stream', 'evstore.stream_id_seq', 'evstore.subscription', 'evstore.subscription_id_seq']
 		|| ARRAY(SELECT 'evstore.inbox_' || i FROM generate_series(0, 8) AS i), 'what pg_dump takes along');
 SELECT results_eq($$ SELECT seqcache, seqincrement, seqcycle, seqmin, seqmax FROM pg_sequence WHERE seqrelid = 'evstore.position_seq'::regclass $$,

@@ -1,0 +1,195 @@
+/*
+ * definition.c
+ *	  Projections as they are defined.
+ *
+ * As with subscriptions, a trigger on evstore.projection invalidates the table's
+ * relcache entry with each change, so all sessions hear of it when it commits.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/tableam.h"
+#include "catalog/pg_type.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/errors.h"
+#include "catalog/catalog.h"
+#include "exec/spi.h"
+#include "projection/definition.h"
+#include "subscription/definition.h"
+#include "compat.h"
+
+static uint64 version = 1;
+static Oid	known_relid = InvalidOid;	/* of evstore.projection */
+static bool hooked = false;
+
+static void
+invalidate(Oid relid)
+{
+	if (relid == InvalidOid || relid == known_relid || !OidIsValid(known_relid))
+		version++;
+}
+
+uint64
+evs_projection_version(void)
+{
+	if (!hooked)
+	{
+		evs_catalog_on_invalidate(invalidate);
+		hooked = true;
+	}
+	return version + evs_subscription_version();
+}
+
+/* ---- reading definitions ---- */
+
+#define COLUMNS \
+	"p.id, s.name, p.owner, p.handler, p.batched, p.mode = 'inline', p.on_error = 'stop'," \
+	" p.notify, s.paused, p.batch_size, p.statement_timeout, s.slots," \
+	" COALESCE(p.rebuild_of, 0), p.schema, p.base_schema, COALESCE(o.name, s.name), p.faulted" \
+	" FROM evstore.projection p JOIN evstore.subscription s ON s.id = p.id" \
+	" LEFT JOIN evstore.subscription o ON o.id = p.rebuild_of"
+
+/* pg_catalog is searched first, and temporary tables last. */
+static char *
+make_search_path(const char *schema, const char *base_schema)
+{
+	if (base_schema == NULL)
+		return psprintf("%s, pg_temp", quote_identifier(schema));
+	return psprintf("%s, %s, pg_temp", pstrdup(quote_identifier(schema)),
+					pstrdup(quote_identifier(base_schema)));
+}
+
+static EvsProjection *
+from_row(const EvsSpiRows *rows, uint64 row)
+{
+	const Datum *values = rows->values + row * rows->ncolumns;
+	const bool *nulls = rows->nulls + row * rows->ncolumns;
+	EvsProjection *result = palloc0(sizeof(EvsProjection));
+
+	result->id = DatumGetInt64(values[0]);
+	result->name = TextDatumGetCString(values[1]);
+	result->owner = TextDatumGetCString(values[2]);
+	result->handler = TextDatumGetCString(values[3]);
+	result->batched = DatumGetBool(values[4]);
+	result->is_inline = DatumGetBool(values[5]);
+	result->stops = DatumGetBool(values[6]);
+	result->notify = DatumGetBool(values[7]);
+	result->paused = DatumGetBool(values[8]);
+	result->batch_size = DatumGetInt32(values[9]);
+	result->timeout = DatumGetInt32(values[10]);
+	result->slots = DatumGetInt32(values[11]);
+	result->rebuild_of = DatumGetInt64(values[12]);
+	result->search_path = make_search_path(TextDatumGetCString(values[13]),
+										   nulls[14] ? NULL : TextDatumGetCString(values[14]));
+	result->title = TextDatumGetCString(values[15]);
+	result->faulted = DatumGetBool(values[16]);
+	return result;
+}
+
+List *
+evs_projection_list(void)
+{
+	static EvsSpiPlan plan = {.sql = "SELECT " COLUMNS " ORDER BY p.id"};
+	EvsSpiRows	rows = evs_spi_call(&plan, NULL, NULL);
+	List	   *result = NIL;
+
+	known_relid = evs_catalog()->projection;
+	for (uint64 i = 0; i < rows.nrows; i++)
+		result = lappend(result, from_row(&rows, i));
+	return result;
+}
+
+EvsProjection *
+evs_projection_find(const char *name)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT " COLUMNS " WHERE s.name = $1 AND p.rebuild_of IS NULL",
+		.nargs = 1, .types = {TEXTOID},
+	};
+	Datum		arg = CStringGetTextDatum(name);
+	EvsSpiRows	rows = evs_spi_call(&plan, &arg, NULL);
+	StringInfoData detail;
+
+	if (rows.nrows > 0)
+		return from_row(&rows, 0);
+	evs_detail_begin(&detail);
+	evs_detail_string(&detail, "projection", name);
+	ereport(ERROR,
+			(errcode(ERRCODE_EVS_OBJECT_NOT_FOUND),
+			 errmsg("projection \"%s\" does not exist", name),
+			 errdetail_internal("%s", evs_detail_end(&detail))));
+	return NULL;
+}
+
+EvsProjection *
+evs_projection_find_rebuild(int64 id)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT " COLUMNS " WHERE p.rebuild_of = $1",
+		.nargs = 1, .types = {INT8OID},
+	};
+	Datum		arg = Int64GetDatum(id);
+	EvsSpiRows	rows = evs_spi_call(&plan, &arg, NULL);
+
+	return rows.nrows > 0 ? from_row(&rows, 0) : NULL;
+}
+
+Oid
+evs_projection_owner(const EvsProjection *projection)
+{
+	Oid			owner = get_role_oid(projection->owner, true);
+
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\", which owned projection \"%s\", does not exist",
+						projection->owner, projection->title),
+				 errhint("Give it to another role with evstore.alter_projection().")));
+	return owner;
+}
+
+/* ---- are there inline ones? ---- */
+
+/* Not by SQL: it would be planned in each session that appends. */
+static bool
+find_inline(void)
+{
+	Relation	rel = evs_open(evs_catalog()->projection, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *row = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	bool		found = false;
+
+	known_relid = RelationGetRelid(rel);
+	while (!found && table_scan_getnextslot(scan, ForwardScanDirection, row))
+	{
+		bool		isnull;
+		char	   *mode = TextDatumGetCString(slot_getattr(row, ANUM_PROJECTION_MODE, &isnull));
+
+		found = strcmp(mode, "inline") == 0;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(row);
+	UnregisterSnapshot(snapshot);
+	relation_close(rel, AccessShareLock);
+	return found;
+}
+
+bool
+evs_projection_any_inline(void)
+{
+	static uint64 looked_version = 0;
+	static bool any = false;
+	uint64		current = evs_projection_version();
+
+	if (unlikely(looked_version != current))
+	{
+		any = find_inline();
+		looked_version = current;
+	}
+	return any;
+}

@@ -1,0 +1,52 @@
+/*
+ * handler.h
+ *	  Calling the function of a projection.
+ */
+#ifndef EVSTORE_HANDLER_H
+#define EVSTORE_HANDLER_H
+
+#include "stream/cursor.h"
+#include "utils/uuid.h"
+
+#include "projection/definition.h"
+
+typedef struct EvsHandler EvsHandler;
+
+/* An event as a handler gets it. */
+typedef struct EvsHandledEvent
+{
+	Datum		event;			/* evstore.event */
+	Size		size;			/* of it, in bytes */
+	int64		position;
+	pg_uuid_t	event_id;
+	text	   *correlation_id; /* or NULL */
+} EvsHandledEvent;
+
+/*
+ * Look the function up, and become who it runs as: the projection's owner, with
+ * its search_path and a limit to each call.  Lasts until the end of the
+ * (sub)transaction, or evs_handler_end().  Throws if the function, its owner or
+ * the right to execute it has gone.
+ */
+extern EvsHandler *evs_handler_begin(const EvsProjection *projection);
+extern void evs_handler_end(EvsHandler *handler);
+
+/* Call it, with one event or, if it takes an array, with n. */
+extern void evs_handler_call(EvsHandler *handler, const EvsHandledEvent *event);
+extern void evs_handler_call_batch(EvsHandler *handler, const EvsHandledEvent *const *events, int n);
+
+/* Was the call that has just thrown ended by the limit?  Asked once. */
+extern bool evs_handler_timed_out(void);
+
+/* The event that the cursor is on, in the current memory context. */
+extern void evs_handler_get_event(EvsLogCursor *cursor, Datum data, EvsHandledEvent *event);
+
+/*
+ * A worker is to end: interrupt a call that is going on.  For signal handlers.
+ */
+extern void evs_handler_interrupt(void);
+
+/* Is this an error that says nothing about the event? */
+extern bool evs_handler_error_is_transient(int sqlerrcode);
+
+#endif							/* EVSTORE_HANDLER_H */

@@ -1,0 +1,305 @@
+/*
+ * inline.c
+ *	  Projections that run in the transaction of the append.
+ *
+ * After an append has written its events, each inline projection gets those
+ * that its filter matches, in the order in which the projections were made.
+ * What a handler throws is the append's error, and undoes it.
+ *
+ * No append can miss a projection: making one takes a lock of the log that
+ * waits for all appends that do not know it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/errors.h"
+#include "catalog/catalog.h"
+#include "projection/handler.h"
+#include "projection/inline.h"
+#include "stream/append.h"
+#include "stream/cursor.h"
+#include "subscription/definition.h"
+#include "compat.h"
+
+/* Handlers append, whose events are handled, and so on. */
+#define MAX_DEPTH 16
+
+/* Events of a batch, like everywhere else. */
+#define BATCH_BYTES (8 * 1024 * 1024)
+
+typedef struct InlineBatch
+{
+	const EvsProjection *projection;
+	EvsHandler *handler;
+	MemoryContext memory;		/* of the events */
+	EvsHandledEvent *events;
+	int			nevents;
+	int			max_events;
+	Size		bytes;
+	int64		current;		/* position of the event that is being handled */
+} InlineBatch;
+
+/* The streams that were appended to, in the order of their ids. */
+typedef struct StreamSet
+{
+	const EvsAppended *appended;
+	int			n;
+} StreamSet;
+
+static List *projections = NIL;
+static uint64 loaded_version = 0;
+static MemoryContext context = NULL;
+static int	depth = 0;
+
+/* Those that are being run stay. */
+static void
+load(void)
+{
+	uint64		current = evs_projection_version();
+	MemoryContext old;
+	ListCell   *cell;
+	List	   *all;
+
+	if (loaded_version == current || depth > 0)
+		return;
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "evstore inline projections",
+										ALLOCSET_SMALL_SIZES);
+	projections = NIL;
+	loaded_version = 0;
+	MemoryContextReset(context);
+	old = MemoryContextSwitchTo(context);
+	all = evs_projection_list();
+	foreach(cell, all)
+		if (((EvsProjection *) lfirst(cell))->is_inline &&
+			((EvsProjection *) lfirst(cell))->rebuild_of == 0)
+			projections = lappend(projections, lfirst(cell));
+	MemoryContextSwitchTo(old);
+	loaded_version = current;
+}
+
+/* ---- one projection ---- */
+
+static void
+throw_failed(const InlineBatch *batch, ErrorData *error)
+{
+	StringInfoData detail;
+
+	evs_detail_begin(&detail);
+	evs_detail_string(&detail, "projection", batch->projection->title);
+	evs_detail_int(&detail, "position", batch->current);
+	evs_detail_string(&detail, "sqlstate", unpack_sql_state(error->sqlerrcode));
+	evs_detail_string(&detail, "message", error->message);
+	ereport(ERROR,
+			(errcode(ERRCODE_EVS_HANDLER_FAILED),
+			 errmsg("inline projection \"%s\" failed: %s", batch->projection->title,
+					error->message),
+			 errdetail_internal("%s", evs_detail_end(&detail)),
+			 error->context != NULL ? errcontext("%s", error->context) : 0));
+}
+
+static void
+call_handler(InlineBatch *batch)
+{
+	const EvsHandledEvent **array;
+
+	if (batch->projection->batched)
+	{
+		array = palloc(sizeof(EvsHandledEvent *) * batch->nevents);
+		for (int i = 0; i < batch->nevents; i++)
+			array[i] = &batch->events[i];
+		batch->current = batch->events[0].position;
+		evs_handler_call_batch(batch->handler, array, batch->nevents);
+		return;
+	}
+	for (int i = 0; i < batch->nevents; i++)
+	{
+		batch->current = batch->events[i].position;
+		evs_handler_call(batch->handler, &batch->events[i]);
+	}
+}
+
+/*
+ * Errors that are nobody's fault keep their code, by which clients know that it
+ * may help to try again.
+ */
+static void
+run_handler(InlineBatch *batch)
+{
+	MemoryContext old = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		batch->handler = evs_handler_begin(batch->projection);
+		call_handler(batch);
+		evs_handler_end(batch->handler);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		bool		timed_out = evs_handler_timed_out();
+
+		MemoryContextSwitchTo(old);
+		error = CopyErrorData();
+		if (timed_out)
+			error->message = psprintf("the handler was ended after %d ms",
+									  batch->projection->timeout);
+		else if (evs_handler_error_is_transient(error->sqlerrcode) ||
+				 error->sqlerrcode == ERRCODE_EVS_HANDLER_FAILED)
+			PG_RE_THROW();
+		FlushErrorState();
+		throw_failed(batch, error);
+	}
+	PG_END_TRY();
+	MemoryContextReset(batch->memory);
+	batch->events = NULL;
+	batch->nevents = batch->max_events = 0;
+	batch->bytes = 0;
+}
+
+static void
+add_event(InlineBatch *batch, EvsLogCursor *cursor)
+{
+	MemoryContext old = MemoryContextSwitchTo(batch->memory);
+
+	if (batch->nevents == batch->max_events)
+	{
+		batch->max_events = Max(batch->max_events * 2, 16);
+		batch->events = batch->events == NULL ?
+			palloc(sizeof(EvsHandledEvent) * batch->max_events) :
+			repalloc(batch->events, sizeof(EvsHandledEvent) * batch->max_events);
+	}
+	evs_handler_get_event(cursor, (Datum) 0, &batch->events[batch->nevents]);
+	batch->bytes += batch->events[batch->nevents++].size;
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The range, batch by batch.  No cursor is open while the handler runs: it may
+ * append itself.
+ */
+static int64
+run_range(const EvsProjection *projection, EvsLogRange range)
+{
+	InlineBatch batch = {.projection = projection};
+	int64		count = 0;
+	bool		more = true;
+
+	batch.memory = AllocSetContextCreate(CurrentMemoryContext, "evstore inline events",
+										 ALLOCSET_DEFAULT_SIZES);
+	while (more)
+	{
+		EvsLogCursor *cursor = evs_cursor_open(&range, GetLatestSnapshot());
+
+		while ((more = evs_cursor_next(cursor)))
+		{
+			add_event(&batch, cursor);
+			if (batch.nevents >= projection->batch_size || batch.bytes >= BATCH_BYTES)
+				break;
+		}
+		range.after = evs_cursor_scanned(cursor);
+		evs_cursor_close(cursor);
+		count += batch.nevents;
+		if (batch.nevents > 0)
+			run_handler(&batch);
+	}
+	MemoryContextDelete(batch.memory);
+	return count;
+}
+
+static int64
+run_projection(const EvsProjection *projection, EvsLogRange range)
+{
+	EvsSubscription subscription = *evs_subscription_find(projection->name);
+	int64		count;
+
+	if (depth >= MAX_DEPTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_EVS_HANDLER_FAILED),
+				 errmsg("inline projections append events for each other without end"),
+				 errdetail("Projection \"%s\" would be called at depth %d.", projection->title,
+						   depth + 1)));
+	range.filter = subscription.filter;
+	depth++;
+	PG_TRY();
+	{
+		count = run_range(projection, range);
+	}
+	PG_FINALLY();
+	{
+		depth--;
+	}
+	PG_END_TRY();
+	return count;
+}
+
+/* ---- appends ---- */
+
+static int
+compare_streams(const void *a, const void *b)
+{
+	int64		x = ((const EvsAppended *) a)->stream_id;
+	int64		y = ((const EvsAppended *) b)->stream_id;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Other sessions' events may be in between. */
+static bool
+is_other_stream(void *arg, int64 stream_id)
+{
+	StreamSet  *set = arg;
+	EvsAppended key = {.stream_id = stream_id};
+
+	return bsearch(&key, set->appended, set->n, sizeof(EvsAppended), compare_streams) == NULL;
+}
+
+static void
+run_inline(const EvsAppended *appended, int n)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "evstore inline",
+												 ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(memory);
+	EvsAppended *sorted = palloc_extended(sizeof(EvsAppended) * n, MCXT_ALLOC_HUGE);
+	StreamSet	set = {.appended = sorted, .n = n};
+	EvsLogRange range = {.after = PG_INT64_MAX, .skip = is_other_stream, .skip_arg = &set};
+	ListCell   *cell;
+
+	load();
+	memcpy(sorted, appended, sizeof(EvsAppended) * n);
+	qsort(sorted, n, sizeof(EvsAppended), compare_streams);
+	for (int i = 0; i < n; i++)
+	{
+		range.after = Min(range.after, appended[i].first - 1);
+		range.up_to = Max(range.up_to, appended[i].last);
+	}
+	evs_subscription_pin();
+	foreach(cell, projections)
+		(void) run_projection(lfirst(cell), range);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(memory);
+}
+
+int64
+evs_inline_catch_up(const EvsProjection *projection, int64 after, int64 up_to)
+{
+	EvsLogRange range = {.after = after, .up_to = up_to};
+
+	evs_subscription_pin();
+	return run_projection(projection, range);
+}
+
+static const EvsAppendHook hook = {
+	.is_wanted = evs_projection_any_inline,
+	.run = run_inline,
+};
+
+void
+evs_inline_init(void)
+{
+	evs_append_set_hook(&hook);
+}

@@ -1,0 +1,305 @@
+/*
+ * pool.c
+ *	  The workers for projections, as the dispatcher sees them.
+ *
+ * A worker runs projections of one role, so that what a handler leaves behind in
+ * the session meets no other role's.  Each role has as many workers as its
+ * projections have partitions, if evstore.max_workers allows.  If it does not,
+ * the number is divided among the roles; roles that get none take turns, a second
+ * each.
+ *
+ * The workers of a role divide its projections' partitions by number.  When one
+ * of them is in a batch for long, the others look after its share, too: whose
+ * turn a partition is, its lock decides.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "projection/definition.h"
+#include "worker/pool.h"
+#include "worker/worker.h"
+#include "compat.h"
+
+/* A batch that takes longer is the others' business, in microseconds. */
+#define LONG_BATCH 200000
+
+typedef struct Owner
+{
+	Oid			role;
+	int			units;			/* partitions of its projections */
+	int			target;			/* workers that it is to have */
+	int			have;
+	int			place;			/* when shares are given out */
+} Owner;
+
+static uint64 seen_version = 0;
+static uint32 turn = 0;
+
+/* ---- who wants workers ---- */
+
+static Owner *
+find_owner(List *owners, Oid role)
+{
+	ListCell   *cell;
+
+	foreach(cell, owners)
+		if (((Owner *) lfirst(cell))->role == role)
+			return lfirst(cell);
+	return NULL;
+}
+
+static List *
+list_owners(void)
+{
+	List	   *owners = NIL;
+	List	   *projections = evs_projection_list();
+	ListCell   *cell;
+
+	foreach(cell, projections)
+	{
+		EvsProjection *projection = lfirst(cell);
+		Oid			role = get_role_oid(projection->owner, true);
+		Owner	   *owner;
+
+		if (projection->paused || projection->is_inline || !OidIsValid(role))
+			continue;
+		owner = find_owner(owners, role);
+		if (owner == NULL)
+		{
+			owner = palloc0(sizeof(Owner));
+			owner->role = role;
+			owners = lappend(owners, owner);
+		}
+		owner->units += projection->slots;
+	}
+	return owners;
+}
+
+/* One each, beginning with whose turn it is, as long as there are any. */
+static void
+set_targets(List *owners)
+{
+	int			left = evs_guc_max_workers;
+	int			n = list_length(owners);
+	bool		any = n > 0;
+
+	if (n > left)
+		turn++;
+	while (any && left > 0)
+	{
+		any = false;
+		for (int i = 0; i < n && left > 0; i++)
+		{
+			Owner	   *owner = list_nth(owners, (i + turn) % n);
+
+			if (owner->target >= owner->units)
+				continue;
+			owner->target++;
+			left--;
+			any = true;
+		}
+	}
+}
+
+/* ---- the workers that there are ---- */
+
+static bool
+is_there(const EvsPoolSlot *slot)
+{
+	return slot->worker.pid != 0 || slot->worker.state == EVS_WORKER_STARTING;
+}
+
+/* End those that are too many; count the others. */
+static void
+end_surplus(EvsSharedDatabase *database, List *owners)
+{
+	EvsPoolSlot *pool = evs_shmem_pool(evs_shmem());
+
+	LWLockAcquire(&evs_shmem()->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < evs_shmem()->npool; i++)
+	{
+		EvsPoolSlot *slot = &pool[i];
+		Owner	   *owner;
+
+		if (slot->database != database->oid || slot->stop_wanted)
+			continue;
+		owner = find_owner(owners, slot->owner);
+		if (owner != NULL && owner->have < owner->target)
+		{
+			owner->have++;
+			continue;
+		}
+		if (is_there(slot))
+			slot->stop_wanted = true;
+		else
+			slot->database = InvalidOid;
+		evs_shmem_set_latch(&slot->worker);
+	}
+	LWLockRelease(&evs_shmem()->lock);
+}
+
+/* Those that have failed, when their pause is over. */
+static void
+restart_failed(EvsSharedDatabase *database)
+{
+	EvsPoolSlot *pool = evs_shmem_pool(evs_shmem());
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < evs_shmem()->npool; i++)
+	{
+		EvsWorkerSlot slot = evs_worker_look(&pool[i].worker);
+
+		if (pool[i].database == database->oid && !pool[i].stop_wanted && slot.pid == 0 &&
+			((slot.state == EVS_WORKER_BACKING_OFF && slot.retry_at <= now) ||
+			 evs_worker_start_is_lost(&slot, now)))
+			(void) evs_worker_launch_pool(database, i, pool[i].owner);
+	}
+}
+
+/* A place that is free, or whose worker was told to end and never came. */
+static int
+find_free(EvsSharedDatabase *database)
+{
+	EvsPoolSlot *pool = evs_shmem_pool(evs_shmem());
+
+	for (int i = 0; i < evs_shmem()->npool; i++)
+		if (!OidIsValid(pool[i].database))
+			return i;
+	return -1;
+}
+
+static void
+start_missing(EvsSharedDatabase *database, List *owners)
+{
+	ListCell   *cell;
+
+	foreach(cell, owners)
+	{
+		Owner	   *owner = lfirst(cell);
+
+		for (; owner->have < owner->target; owner->have++)
+		{
+			int			place = find_free(database);
+
+			if (place < 0 || !evs_worker_launch_pool(database, place, owner->role))
+				return;
+		}
+	}
+}
+
+/* Starts that were given up before they became processes. */
+static void
+forget_lost(EvsSharedDatabase *database)
+{
+	EvsPoolSlot *pool = evs_shmem_pool(evs_shmem());
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(&evs_shmem()->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < evs_shmem()->npool; i++)
+		if (pool[i].database == database->oid && pool[i].stop_wanted &&
+			(evs_worker_start_is_lost(&pool[i].worker, now) ||
+			 (pool[i].worker.pid == 0 && pool[i].worker.state != EVS_WORKER_STARTING)))
+		{
+			pool[i].worker.generation++;
+			pool[i].worker.state = EVS_WORKER_NONE;
+			pool[i].database = InvalidOid;
+		}
+	LWLockRelease(&evs_shmem()->lock);
+}
+
+static void
+divide_shares(EvsSharedDatabase *database, List *owners)
+{
+	EvsPoolSlot *pool = evs_shmem_pool(evs_shmem());
+
+	for (int i = 0; i < evs_shmem()->npool; i++)
+	{
+		Owner	   *owner = find_owner(owners, pool[i].owner);
+		uint32		share;
+
+		if (pool[i].database != database->oid || pool[i].stop_wanted || owner == NULL)
+			continue;
+		share = ((uint32) owner->place++ << 16) | (uint32) owner->have;
+		if (pg_atomic_exchange_u32(&pool[i].share, share) != share)
+			evs_shmem_set_latch(&pool[i].worker);
+	}
+}
+
+static bool
+is_long_busy(EvsPoolSlot *slot, TimestampTz now)
+{
+	TimestampTz since = (TimestampTz) pg_atomic_read_u64(&slot->busy_since);
+
+	return since != 0 && now - since > LONG_BATCH;
+}
+
+static void
+call_for_help(EvsSharedDatabase *database)
+{
+	EvsPoolSlot *pool = evs_shmem_pool(evs_shmem());
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < evs_shmem()->npool; i++)
+	{
+		if (pool[i].database != database->oid || !is_long_busy(&pool[i], now))
+			continue;
+		for (int k = 0; k < evs_shmem()->npool; k++)
+			if (k != i && pool[k].database == database->oid && pool[k].owner == pool[i].owner)
+			{
+				pg_atomic_write_u32(&pool[k].help_wanted, 1);
+				evs_shmem_set_latch(&pool[k].worker);
+			}
+	}
+}
+
+void
+evs_pool_manage(EvsSharedDatabase *database, bool look)
+{
+	List	   *owners;
+
+	if (!look && seen_version == evs_projection_version())
+		return;
+	seen_version = evs_projection_version();
+	owners = list_owners();
+	set_targets(owners);
+	forget_lost(database);
+	end_surplus(database, owners);
+	restart_failed(database);
+	start_missing(database, owners);
+	divide_shares(database, owners);
+	call_for_help(database);
+}
+
+void
+evs_pool_stop(EvsSharedDatabase *database)
+{
+	EvsPoolSlot *pool = evs_shmem_pool(evs_shmem());
+
+	LWLockAcquire(&evs_shmem()->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < evs_shmem()->npool; i++)
+		if (pool[i].database == database->oid)
+		{
+			pool[i].stop_wanted = true;
+			if (!is_there(&pool[i]))
+				pool[i].database = InvalidOid;
+			evs_shmem_set_latch(&pool[i].worker);
+		}
+	LWLockRelease(&evs_shmem()->lock);
+}
+
+bool
+evs_pool_has_processes(EvsSharedDatabase *database)
+{
+	EvsPoolSlot *pool = evs_shmem_pool(evs_shmem());
+	bool		result = false;
+
+	LWLockAcquire(&evs_shmem()->lock, LW_SHARED);
+	for (int i = 0; i < evs_shmem()->npool; i++)
+		result |= pool[i].database == database->oid && is_there(&pool[i]);
+	LWLockRelease(&evs_shmem()->lock);
+	return result;
+}
