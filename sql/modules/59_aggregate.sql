@@ -338,7 +338,10 @@ BEGIN
 	name := jsonb_path_query_first(state, a.state_path, '{}', true) #>> '{}';
 	FOR rule IN SELECT r.value FROM jsonb_array_elements(a.transitions) r WHERE r.value ->> 'type' = _check_guard.type LOOP
 		IF rule ? 'from' THEN
-			sources := COALESCE(sources, '[]') || (rule -> 'from');
+			-- where it is allowed, not where it is refused in so many words
+			IF rule ->> 'guard' IS DISTINCT FROM 'false' THEN
+				sources := COALESCE(sources, '[]') || (rule -> 'from');
+			END IF;
 			CONTINUE WHEN NOT ('[]' || (rule -> 'from')) @> jsonb_build_array(name);
 		END IF;
 		BEGIN
@@ -381,7 +384,7 @@ COMMENT ON FUNCTION evstore._check_events(text, jsonb, bigint, jsonb) IS 'the st
  * "message"}: an event of the type is allowed in the state, or one of the states,
  * from (default: any; null: none yet), if the jsonpath guard over {"state", "event":
  * {"type", "data"}} finds something that is neither false nor null; it must lead to
- * the state to.  Types in no transition are refused.  The state's name is what
+ * the state to.  The guard "false" is for refusals with a message of their own.  Types in no transition are refused.  The state's name is what
  * state_path finds.  Terms: those of state charts (Harel).
  * Errors: VS005, VS009, VS012, VS013.
  */

@@ -6,7 +6,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS dblink;
 CREATE EXTENSION IF NOT EXISTS evstore;
 
-SELECT plan(73);
+SELECT plan(75);
 
 CREATE SCHEMA shop;
 CREATE FUNCTION shop.apply(state jsonb, e evstore.event) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
@@ -106,6 +106,17 @@ SELECT results_eq($$ SELECT code FROM pg_temp.refusal($q$ SELECT evstore.check_t
 SELECT evstore.append_events('order-lost', '[{"type": "OrderCreated"}, {"type": "OrderShipped"}]') \g /dev/null
 SELECT results_eq($$ SELECT code, message FROM pg_temp.refusal($q$ SELECT evstore.check_transitions('order-lost', '[{"type": "OrderLost"}]') $q$) $$,
 	$$ VALUES ('VS013', 'event type "OrderLost" leads to state "shipped" instead of "lost"') $$, 'a transition function that does not agree');
+
+-- a refusal with a message of its own for some states
+SELECT evstore.create_aggregate('parcel', '{"status": "sent"}', 'shop.apply(jsonb,evstore.event)', options => '{"transitions": [
+	{"type": "OrderCancelled", "from": "draft"},
+	{"type": "OrderCancelled", "from": "sent", "guard": "false", "message": "Too late"},
+	{"type": "OrderCancelled", "guard": "false", "message": "Not now"}]}') \g /dev/null
+SELECT results_eq($$ SELECT message, detail -> 'from' FROM pg_temp.refusal($q$ SELECT evstore.check_transitions('parcel-1', '[{"type": "OrderCancelled"}]') $q$) $$,
+	$$ VALUES ('Too late', '["draft"]'::jsonb) $$, 'the first transition of the state has the message; "from" is where it is allowed');
+SELECT evstore.alter_aggregate('parcel', initial => '{"status": "lost"}') \g /dev/null
+SELECT is((pg_temp.refusal($$ SELECT evstore.check_transitions('parcel-1', '[{"type": "OrderCancelled"}]') $$)).message, 'Not now', 'one for all other states');
+SELECT evstore.drop_aggregate('parcel') \g /dev/null
 
 SELECT is((pg_temp.refusal(format('SELECT evstore.check_transitions(%L, %L)', stream, events))).code, code, what) FROM (VALUES
 	('no array', 'order-1', '{"type": "ItemAdded"}', 'VS005'),
