@@ -81,6 +81,12 @@ INSERT INTO documented VALUES
 	('run_projection', 'name text, max_count bigint', 'bigint'),
 	('wait_for_projection', 'name text, up_to bigint, timeout interval', 'boolean'),
 	('wait_for_projections', 'names text[], up_to bigint, timeout interval', 'boolean'),
+	('test_given', 'stream text, events jsonb', 'void'),
+	('test_when', 'stream text, command regprocedure, args jsonb, search_path text', 'void'),
+	('test_when_append', 'stream text, events jsonb', 'void'),
+	('test_then', 'stream text, expected jsonb', 'boolean'),
+	('test_then_error', 'sqlstate text, message_like text', 'boolean'),
+	('test_then_state', 'stream text, expected jsonb', 'boolean'),
 	('start', '', 'void'),
 	('stop', '', 'void'),
 	('version', '', 'text'),
@@ -106,6 +112,7 @@ SELECT results_eq($$ SELECT name::text COLLATE "default", required::int FROM (
 		('grant_access', 2), ('inbox_begin', 2), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_projection', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('read_all', 0),
 		('read_category', 1), ('read_correlation', 1), ('read_stream', 1), ('rebuild_projection', 1), ('release', 2), ('replay_parked', 1), ('reset_projection', 1), ('resume_projection', 1),
 		('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('run_projection', 1), ('save_snapshot', 3), ('seek', 2), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1),
+		('test_given', 1), ('test_then', 2), ('test_then_error', 0), ('test_then_state', 2), ('test_when', 2), ('test_when_append', 2),
 		('tombstone_stream', 1), ('truncate_stream', 2), ('try_append', 2), ('verify', 0), ('wait_for_events', 1), ('wait_for_projection', 1), ('wait_for_projections', 1) $$, 'arguments that must be given');
 SELECT is_empty($$ SELECT name FROM functions WHERE volatile <> 'v'
 		AND (name ~ '^(append|try_append|read_|get_event|load_|aggregate_at_|save_|prune_|stream_version|safe_position|delete_|tombstone_|truncate_|set_|scavenge|create_|alter_|drop_|pause_|resume_|record_|adopt|inbox_|execute_|fetch|ack|nack|extend|release|seek|replay_|discard_|reset_|rebuild_|cancel_|run_|wait_|_failed_|_slot_|_slots_)'
@@ -212,7 +219,7 @@ SELECT is_empty($$
 -- Every function is granted by some level, or one of these: triggers, what the
 -- planner and owners call.
 CREATE TEMP TABLE not_granted (name text);
-INSERT INTO not_granted VALUES ('_fold_step'), ('_guard'), ('_subscription_changed'), ('_visible_position_support'), ('grant_access');
+INSERT INTO not_granted VALUES ('_fold_step'), ('_guard'), ('_subscription_changed'), ('_test_must_roll_back'), ('_visible_position_support'), ('grant_access');
 SELECT is_empty($$ SELECT name FROM functions EXCEPT (SELECT name FROM evstore._access('admin') WHERE kind = 'function' UNION SELECT name FROM evstore._access('consumer') WHERE kind = 'function')
 	EXCEPT SELECT name FROM not_granted $$, 'every function is granted by a level, or for the owner only');
 SELECT is_empty($$ SELECT name FROM not_granted INTERSECT SELECT a.name FROM unnest('{reader,writer,consumer,admin}'::text[]) AS l, evstore._access(l) AS a $$,
