@@ -294,6 +294,17 @@ BEGIN ATOMIC
 		('admin', 'function', 'cancel_rebuild', 'EXECUTE'),
 		('admin', 'function', 'drop_projection', 'EXECUTE'),
 		('admin', 'function', 'run_projection', 'EXECUTE'),
+		('admin', 'function', 'install_sample', 'EXECUTE'),
+		('admin', 'function', 'uninstall_sample', 'EXECUTE'),
+		('admin', 'function', '_sample_path', 'EXECUTE'),
+		('admin', 'function', '_sample_names', 'EXECUTE'),
+		('admin', 'function', '_sample_event_types', 'EXECUTE'),
+		('admin', 'function', '_sample_orders', 'EXECUTE'),
+		('admin', 'function', '_sample_order_commands', 'EXECUTE'),
+		('admin', 'function', '_sample_stock', 'EXECUTE'),
+		('admin', 'function', '_sample_tables', 'EXECUTE'),
+		('admin', 'function', '_sample_handlers', 'EXECUTE'),
+		('admin', 'function', '_sample_queries', 'EXECUTE'),
 		('admin', 'function', 'track_table', 'EXECUTE'),
 		('admin', 'function', 'untrack_table', 'EXECUTE'),
 		('admin', 'function', '_track_change', 'EXECUTE'),
@@ -310,6 +321,7 @@ BEGIN ATOMIC
 	WHERE p.pronamespace = 'evstore'::regnamespace
 		AND p.proname LIKE '\_%'
 		AND p.proname <> '_append_retry'
+		AND NOT starts_with(p.proname, '_sample_')
 		AND NOT p.prosecdef
 		AND p.prorettype NOT IN ('trigger'::regtype, 'internal'::regtype);
 END;

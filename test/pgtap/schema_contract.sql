@@ -87,6 +87,8 @@ INSERT INTO documented VALUES
 	('test_then', 'stream text, expected jsonb', 'boolean'),
 	('test_then_error', 'sqlstate text, message_like text', 'boolean'),
 	('test_then_state', 'stream text, expected jsonb', 'boolean'),
+	('install_sample', 'schema name, category text', 'void'),
+	('uninstall_sample', 'schema name', 'void'),
 	('start', '', 'void'),
 	('stop', '', 'void'),
 	('version', '', 'text'),
@@ -109,11 +111,11 @@ SELECT results_eq($$ SELECT name::text COLLATE "default", required::int FROM (
 	$$ VALUES ('ack', 4), ('ack_events', 4), ('aggregate_at_time', 2), ('aggregate_at_version', 2), ('alter_aggregate', 1), ('alter_projection', 1), ('alter_subscription', 1), ('append', 2), ('append_arrays', 2),
 		('append_events', 2), ('append_one', 2), ('append_streams', 1), ('cancel_rebuild', 1), ('create_aggregate', 3), ('create_partitions', 1), ('create_projection', 2), ('create_subscription', 1),
 		('delete_stream', 1), ('discard_parked', 1), ('drop_aggregate', 1), ('drop_projection', 1), ('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fetch', 2), ('fold', 3), ('get_event', 1),
-		('grant_access', 2), ('inbox_begin', 2), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_projection', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('read_all', 0),
+		('grant_access', 2), ('inbox_begin', 2), ('install_sample', 0), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_projection', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('read_all', 0),
 		('read_category', 1), ('read_correlation', 1), ('read_stream', 1), ('rebuild_projection', 1), ('release', 2), ('replay_parked', 1), ('reset_projection', 1), ('resume_projection', 1),
 		('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('run_projection', 1), ('save_snapshot', 3), ('seek', 2), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1),
 		('test_given', 1), ('test_then', 2), ('test_then_error', 0), ('test_then_state', 2), ('test_when', 2), ('test_when_append', 2),
-		('tombstone_stream', 1), ('truncate_stream', 2), ('try_append', 2), ('verify', 0), ('wait_for_events', 1), ('wait_for_projection', 1), ('wait_for_projections', 1) $$, 'arguments that must be given');
+		('tombstone_stream', 1), ('truncate_stream', 2), ('try_append', 2), ('uninstall_sample', 0), ('verify', 0), ('wait_for_events', 1), ('wait_for_projection', 1), ('wait_for_projections', 1) $$, 'arguments that must be given');
 SELECT is_empty($$ SELECT name FROM functions WHERE volatile <> 'v'
 		AND (name ~ '^(append|try_append|read_|get_event|load_|aggregate_at_|save_|prune_|stream_version|safe_position|delete_|tombstone_|truncate_|set_|scavenge|create_|alter_|drop_|pause_|resume_|record_|adopt|inbox_|execute_|fetch|ack|nack|extend|release|seek|replay_|discard_|reset_|rebuild_|cancel_|run_|wait_|_failed_|_slot_|_slots_)'
 			OR name IN ('stream_exists', '_last_version', '_visible_position', '_last_position', '_now')) $$,
