@@ -305,6 +305,8 @@ BEGIN ATOMIC
 		('admin', 'function', '_sample_tables', 'EXECUTE'),
 		('admin', 'function', '_sample_handlers', 'EXECUTE'),
 		('admin', 'function', '_sample_queries', 'EXECUTE'),
+		('admin', 'function', '_sample_projections', 'EXECUTE'),
+		('admin', 'function', '_sample_projection_name', 'EXECUTE'),
 		('admin', 'function', 'track_table', 'EXECUTE'),
 		('admin', 'function', 'untrack_table', 'EXECUTE'),
 		('admin', 'function', '_track_change', 'EXECUTE'),

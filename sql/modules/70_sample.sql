@@ -76,15 +76,15 @@ COMMENT ON FUNCTION evstore._sample_event_types(name) IS 'a part of a sample';
 /*
  * install_sample(schema, category)
  *
- * Create a schema with the sample: orders, stock and customers.
+ * Create a schema with the sample: orders, stock and customers, and its projections.
  *
  * schema: any name that no schema has yet.  category: of the streams of orders;
  * those of stock and customers are <category>_stock and <category>_customer.  No
  * aggregate of these may exist, so a second sample in the same database needs another
- * category.  All objects belong to the caller, who needs the right CREATE on the
+ * category.  Names of projections begin with the schema's.  All objects belong to the caller, who needs the right CREATE on the
  * database and access of level admin.
  * Errors: 42P06 if the schema exists, 42939 for a reserved name, 42501, 22004, 22023
- * for a category that cannot be one, VS008 for an aggregate that exists.
+ * for a category that cannot be one, VS008 for an aggregate or a projection that exists.
  */
 CREATE OR REPLACE FUNCTION evstore.install_sample(schema name DEFAULT 'sample', category text DEFAULT 'order')
 RETURNS void
@@ -109,6 +109,7 @@ BEGIN
 	PERFORM evstore._sample_tables(schema);
 	PERFORM evstore._sample_handlers(schema);
 	PERFORM evstore._sample_queries(schema);
+	PERFORM evstore._sample_projections(schema, category);
 END
 $$;
 COMMENT ON FUNCTION evstore.install_sample(name, text) IS 'create a schema with the sample: orders, stock and customers';
@@ -116,8 +117,8 @@ COMMENT ON FUNCTION evstore.install_sample(name, text) IS 'create a schema with 
 /*
  * uninstall_sample(schema)
  *
- * Drop the schema of a sample with all that is in it, and its aggregates.  The
- * events stay.
+ * Drop the schema of a sample with all that is in it, its projections and
+ * aggregates.  The events stay.
  * Errors: VS009 if there is no sample in the schema, 42501.
  */
 CREATE OR REPLACE FUNCTION evstore.uninstall_sample(schema name DEFAULT 'sample') RETURNS void
@@ -127,16 +128,22 @@ SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning
 AS $$
 DECLARE
-	category text;
+	of_orders text;
+	name text;
 BEGIN
 	IF to_regclass(format('%I.sample', schema)) IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'VS009',
 			MESSAGE = format('there is no sample in schema "%s"', schema),
 			DETAIL = jsonb_build_object('schema', schema)::text;
 	END IF;
-	EXECUTE format('SELECT s.category FROM %I.sample s', schema) INTO STRICT category;
-	PERFORM evstore.drop_aggregate(category);
-	PERFORM evstore.drop_aggregate(category || '_stock');
+	EXECUTE format('SELECT s.category FROM %I.sample s', schema) INTO STRICT of_orders;
+	-- but for what was dropped already
+	FOR name IN EXECUTE format('SELECT p.name FROM %I.projection p JOIN evstore.projections e ON e.projection = p.name', schema) LOOP
+		PERFORM evstore.drop_projection(name);
+	END LOOP;
+	FOR name IN SELECT a.category FROM evstore.aggregates a WHERE a.category IN (of_orders, of_orders || '_stock') LOOP
+		PERFORM evstore.drop_aggregate(name);
+	END LOOP;
 	EXECUTE format('DROP SCHEMA %I CASCADE', schema);
 END
 $$;

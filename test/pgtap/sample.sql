@@ -6,7 +6,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS dblink;
 CREATE EXTENSION IF NOT EXISTS evstore;
 
-SELECT plan(138);
+SELECT plan(166);
 
 SELECT evstore.install_sample() \g /dev/null
 
@@ -29,6 +29,17 @@ END $$;
 -- two queries have the same rows, each as often
 CREATE FUNCTION pg_temp.same(have text, want text, what text) RETURNS text LANGUAGE sql AS $$
 	SELECT is_empty(format('(%1$s EXCEPT ALL %2$s) UNION ALL (%2$s EXCEPT ALL %1$s)', '(' || have || ')', '(' || want || ')'), what) $$;
+
+-- until nothing remains to be done, also for workers if there are any
+CREATE PROCEDURE pg_temp.catch_up(schema text) LANGUAGE plpgsql AS $$
+BEGIN
+	LOOP
+		EXECUTE format('SELECT %I.catch_up()', schema);
+		COMMIT;
+		EXIT WHEN NOT EXISTS (SELECT FROM evstore.projections AS p WHERE p.schema = catch_up.schema AND (p.lag_events > 0 OR p.rebuild_state = 'running'));
+		PERFORM pg_sleep(0.01); -- poll
+	END LOOP;
+END $$;
 
 -- ---- types of events ----
 
@@ -228,8 +239,13 @@ BEGIN
 	RESET search_path;
 END $$;
 SET timezone = 'Asia/Kolkata';
-SELECT pg_temp.run('sample', 0, 300, 3), pg_temp.run('sample', 300, 301, 3), pg_temp.run('sample', 301, NULL, 7) \g /dev/null
+SELECT evstore.run_projection(name, 7) FROM sample.projection, generate_series(1, 5) \g /dev/null
+SELECT sample.catch_up() \g /dev/null
+SELECT ok(evstore.wait_for_projections(ARRAY(SELECT name FROM sample.projection), timeout => NULL), 'events are handled by the projections');
 RESET timezone;
+SELECT is(sample.catch_up(), 0::bigint, 'once');
+SELECT is_empty($$ SELECT projection, last_error FROM evstore.projections WHERE state <> 'running' OR last_error IS NOT NULL OR parked > 0 $$, 'without an error');
+SELECT set_eq('SELECT projection::text FROM evstore.projections', ARRAY['sample_order_summary', 'sample_customer_stats', 'sample_orders', 'sample_analytics', 'sample_search', 'sample_board'], 'their names');
 
 SELECT pg_temp.same('SELECT order_id, customer_id, total_amount, status, item_count, payment_id, tracking_number, carrier, cancellation_reason, created_at, updated_at FROM sample.order_summary',
 	$$ SELECT o.order_id, l.state ->> 'customer_id', (l.state ->> 'total')::numeric, l.state ->> 'status', jsonb_array_length(l.state -> 'items'), l.state ->> 'payment_id',
@@ -260,12 +276,23 @@ SELECT pg_temp.same('SELECT order_id FROM sample.order_search', 'SELECT order_id
 SELECT pg_temp.same($$ SELECT order_id FROM sample.order_search WHERE words @@ 'dhl' $$, $$ SELECT order_id FROM order_event WHERE type = 'OrderShipped' AND data ->> 'carrier' = 'DHL' $$, 'with its words');
 SELECT cmp_ok((SELECT count(*) FROM sample.daily_revenue), '>', 2::bigint, 'there are some days');
 
--- a rebuild beside, with other batches and another time zone
+-- the handlers alone, with other batches and another time zone
 CREATE SCHEMA shadow;
-SELECT format('CREATE TABLE shadow.%I (LIKE sample.%1$I INCLUDING ALL)', relname) FROM pg_class WHERE relnamespace = 'sample'::regnamespace AND relkind = 'r' AND relname NOT IN ('event_types', 'sample') \gexec
+SELECT format('CREATE TABLE shadow.%I (LIKE sample.%1$I INCLUDING ALL)', relname) FROM pg_class WHERE relnamespace = 'sample'::regnamespace AND relkind = 'r' AND relname NOT IN ('event_types', 'sample', 'projection') \gexec
 SELECT pg_temp.run('shadow', 0, NULL, 100) \g /dev/null
 SELECT is((SELECT count(*) FROM pg_class WHERE relnamespace = 'shadow'::regnamespace AND relkind = 'r'), 12::bigint, 'twelve tables');
 SELECT pg_temp.same(format('TABLE sample.%I', relname), format('TABLE shadow.%I', relname), relname || ' is the same after a rebuild')
+FROM pg_class WHERE relnamespace = 'shadow'::regnamespace AND relkind = 'r' ORDER BY relname COLLATE "C";
+SELECT set_eq($$ SELECT DISTINCT t FROM evstore.projections, unnest(tables) AS t $$, $$ SELECT relname::text FROM pg_class WHERE relnamespace = 'shadow'::regnamespace AND relkind = 'r' $$, 'each table is one of a projection');
+
+-- a rebuild of each projection; after damage the tables show that they are new
+UPDATE sample.customer_stats SET total_orders = -1;
+UPDATE sample.order_summary SET status = 'damaged';
+UPDATE sample.orders_per_minute SET orders = 0;
+SELECT lives_ok(format('SELECT evstore.rebuild_projection(%L)', name), 'rebuild ' || read_model) FROM sample.projection ORDER BY read_model;
+CALL pg_temp.catch_up('sample');
+SELECT is_empty($$ SELECT projection, rebuild_state, rebuild_error FROM evstore.projections WHERE rebuild_state IS NOT NULL $$, 'the rebuilds have ended');
+SELECT pg_temp.same(format('TABLE sample.%I', relname), format('TABLE shadow.%I', relname), relname || ' is what the handlers make of the log')
 FROM pg_class WHERE relnamespace = 'shadow'::regnamespace AND relkind = 'r' ORDER BY relname COLLATE "C";
 SELECT is_empty($$ SELECT p.oid::regprocedure FROM pg_proc AS p WHERE p.pronamespace = 'sample'::regnamespace AND p.proname ~ '^project_' AND (p.proconfig IS NOT NULL OR p.prosrc ~ 'sample\.|\mnow\(|clock|current_') $$,
 	'handlers have no search_path and no clock');
@@ -276,7 +303,7 @@ SELECT is_empty($$ SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_depe
 -- keys of data are data
 SELECT evstore.append_events('order-hostile', $$ [{"type": "OrderPlaced", "data": {"customer_id": "x'); DROP TABLE sample.order_summary; --", "status = 'paid'": 1, "total_amount": 0, "order_id": "1",
 	"items": [{"product_id": "\"; DELETE FROM order_summary; --", "quantity": 1, "price": 1}]}}, {"type": "OrderShipped", "data": {"status": "delivered", "carrier": "a'b", "tracking_number, status": "y", "tracking_number": "z"}}] $$) \g /dev/null
-SELECT pg_temp.run('sample', (SELECT max(position) FROM order_event) - 2, NULL, 10) \g /dev/null
+CALL pg_temp.catch_up('sample');
 SELECT results_eq($$ SELECT order_id, customer_id, total_amount, status, carrier, tracking_number FROM sample.order_summary WHERE order_id IN ('hostile', '1') ORDER BY 1 $$,
 	$$ VALUES ('1' COLLATE "C", 'ann', 109.97, 'delivered', 'UPS', 'track-789'), ('hostile', 'x''); DROP TABLE sample.order_summary; --', 1::numeric, 'shipped', 'a''b', 'z') $$, 'keys that are no columns change none');
 
@@ -321,7 +348,7 @@ SELECT is(sample.get_order('1') - 'history', '{"order_id": "1", "customer_id": "
 	"payment": {"payment_id": "p2", "amount": 109.97, "payment_method": "credit_card"}, "shipment": {"carrier": "UPS", "tracking_number": "track-789"}}', 'get_order()');
 SELECT pg_temp.same($$ SELECT order_id FROM sample.customer_orders('c3') $$, $$ SELECT order_id FROM owner WHERE customer_id = 'c3' $$, 'customer_orders()');
 SELECT evstore.append('order_customer-c3', 'UserUpdated', '{"email": "c3@example.com"}') \g /dev/null
-SELECT pg_temp.run('sample', evstore.safe_position() - 1, NULL, 1) \g /dev/null
+CALL pg_temp.catch_up('sample');
 SELECT pg_temp.same($$ SELECT DISTINCT detail -> 'customer' FROM sample.order_details WHERE customer_id = 'c3' $$, $$ VALUES ('{"first_name": "Name 3", "email": "c3@example.com"}'::jsonb) $$, 'a customer''s change is in all of the orders');
 
 -- ---- stock ----
@@ -378,20 +405,23 @@ SELECT is((SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = :'ho
 SELECT set_config('search_path', quote_ident(:'hostile') || ', public', false) \g /dev/null
 SELECT evstore.execute_command(order_stream('日本-1'), 'place_order(jsonb,jsonb)', '{"customer_id": "Zoë", "items": [{"product_id": "茶", "quantity": 3, "price": 0.1}]}') \g /dev/null
 SELECT is((SELECT stream || ' ' || (data ->> 'total_amount') FROM evstore.read_category('Bestell''ung "$q$ %L')), 'Bestell''ung "$q$ %L-日本-1 0.3', 'commands');
-DO $$
-DECLARE
-	e evstore.event;
-BEGIN
-	FOR e IN SELECT * FROM evstore.read_category('Bestell''ung "$q$ %L') LOOP
-		PERFORM project_order_summary(e), project_customer_stats(e), project_orders(e), project_analytics(e), project_search(e), project_board(ARRAY[e]);
-	END LOOP;
-END $$;
+CALL pg_temp.catch_up(:'hostile');
+SELECT is((SELECT sum(orders) FROM orders_per_minute), 1::numeric, 'its projections');
+SELECT results_eq($$ SELECT read_model, name = nspname || '_' || read_model, name LIKE 'Größe "x"; DROP TABLE y%' || left(md5(nspname), 6) || '\_' || read_model, octet_length(name) <= 51
+		FROM projection, pg_namespace WHERE nspname LIKE 'Größe%' ORDER BY read_model $$,
+	$$ VALUES ('analytics' COLLATE "C", true, false, true), ('board', true, false, true), ('customer_stats', false, true, true), ('order_summary', false, true, true), ('orders', true, false, true), ('search', true, false, true) $$,
+	'with names that are cut where they would be too long');
 SELECT is((SELECT customer_id FROM search_orders('茶')), 'Zoë', 'and queries work there');
+SELECT evstore.rebuild_projection(name) FROM projection \g /dev/null
+CALL pg_temp.catch_up(:'hostile');
+SELECT is((SELECT sum(orders) FROM orders_per_minute), 1::numeric, 'rebuilds');
 SELECT is(get_order('日本-1') -> 'total', '0.3', 'all of them');
+SELECT evstore.drop_projection(name) FROM projection WHERE read_model = 'board' \g /dev/null
 RESET search_path;
 SELECT lives_ok(format('SELECT evstore.uninstall_sample(%L)', :'hostile'), 'it can be dropped');
 SELECT hasnt_schema(:'hostile'::name, 'with its schema');
-SELECT set_eq('SELECT category::text FROM evstore.aggregates', ARRAY['order', 'order_stock'], 'and its aggregates');
+SELECT set_eq('SELECT category::text FROM evstore.aggregates', ARRAY['order', 'order_stock'], 'its aggregates');
+SELECT is((SELECT count(*) FROM evstore.projections), 6::bigint, 'and its projections');
 SELECT lives_ok($$ SELECT evstore.install_sample('again', 'Bestell''ung "$q$ %L') $$, 'and installed again');
 RESET ROLE;
 
