@@ -12,6 +12,7 @@ CREATE TABLE evstore.aggregate (
 	lost_events		text NOT NULL,
 	state_path		jsonpath NOT NULL,
 	transitions		jsonb,
+	snapshot_every	integer,
 	created_at		timestamptz NOT NULL,
 	CONSTRAINT aggregate_pkey PRIMARY KEY (category),
 	CONSTRAINT aggregate_unknown_event CHECK (unknown_event IN ('ignore', 'error')),
@@ -22,8 +23,8 @@ COMMENT ON COLUMN evstore.aggregate.transition IS 'quoted name with schema of a 
 COMMENT ON COLUMN evstore.aggregate.state_version IS 'snapshots with another one do not count';
 COMMENT ON COLUMN evstore.aggregate.highest_version IS 'highest state version so far; the next one is above';
 COMMENT ON COLUMN evstore.aggregate.lost_events IS 'what to do when a stream''s first events are gone and no snapshot has them';
+COMMENT ON COLUMN evstore.aggregate.snapshot_every IS 'a worker saves a snapshot after so many events; null: none does';
 COMMENT ON COLUMN evstore.aggregate.keep IS 'how many snapshots of a stream are kept';
-
 COMMENT ON COLUMN evstore.aggregate.state_path IS 'where in the state the name of the state is that transitions speak of';
 COMMENT ON COLUMN evstore.aggregate.transitions IS 'which events are allowed in which state; null: all';
 

@@ -296,6 +296,8 @@ BEGIN ATOMIC
 		('admin', 'function', 'run_projection', 'EXECUTE'),
 		('admin', 'function', 'install_sample', 'EXECUTE'),
 		('admin', 'function', 'uninstall_sample', 'EXECUTE'),
+		('admin', 'function', '_snapshot_events', 'EXECUTE'),
+		('admin', 'function', '_snapshots_due', 'EXECUTE'),
 		('admin', 'function', '_sample_path', 'EXECUTE'),
 		('admin', 'function', '_sample_names', 'EXECUTE'),
 		('admin', 'function', '_sample_event_types', 'EXECUTE'),
@@ -324,6 +326,7 @@ BEGIN ATOMIC
 		AND p.proname LIKE '\_%'
 		AND p.proname <> '_append_retry'
 		AND NOT starts_with(p.proname, '_sample_')
+		AND p.proname <> '_snapshot_events'
 		AND NOT p.prosecdef
 		AND p.prorettype NOT IN ('trigger'::regtype, 'internal'::regtype);
 END;

@@ -142,6 +142,12 @@ BEGIN
 				PERFORM evstore._invalid('$.options.lost_events', 'must be "ignore" or "error"');
 			END IF;
 			a.lost_events := option.text;
+		WHEN 'snapshot_every' THEN
+			IF jsonb_typeof(option.value) NOT IN ('number', 'null') OR option.text::numeric NOT BETWEEN 1 AND 1000000000
+				OR option.text::numeric <> trunc(option.text::numeric) THEN
+				PERFORM evstore._invalid('$.options.snapshot_every', 'must be null, or an integer from 1 to 1000000000');
+			END IF;
+			a.snapshot_every := option.text::numeric;
 		WHEN 'transitions' THEN
 			a.transitions := NULLIF(option.value, 'null');
 			PERFORM evstore._check_transitions(a.transitions);
@@ -179,14 +185,40 @@ COMMENT ON FUNCTION evstore._forget_snapshots(text) IS 'removes the snapshots of
  * do not count.  options: keep (snapshots of a stream, 1 to 1000, default 3),
  * unknown_event (ignore or error, default ignore), lost_events (error or ignore,
  * default error), transitions (see check_transitions(); default null: no checks),
- * state_path (a jsonpath, default $.status).  Snapshots that streams of the category
+ * state_path (a jsonpath, default $.status), snapshot_every (1 or more: a worker
+ * saves a snapshot of a stream that has so many events since the last one; default
+ * null: none does).  The worker calls the transition as the role that has called
+ * this function.  Snapshots that streams of the category
  * have already are removed: nobody knows what they are of.  Errors: VS008, VS010,
  * 22023.
  */
 CREATE OR REPLACE FUNCTION evstore.create_aggregate(category text, initial jsonb,
 	transition regprocedure, state_version integer DEFAULT 1, options jsonb DEFAULT '{}')
 RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_create_aggregate';
+COMMENT ON FUNCTION evstore.create_aggregate(text, jsonb, regprocedure, integer, jsonb) IS
+	'say how the events of a category''s streams become a state';
+
+/*
+ * alter_aggregate(category, initial, transition, state_version, options): what is
+ * null stays.
+ *
+ * With another initial state or transition the state version becomes one that was
+ * not used yet, unless one is given.  After CREATE OR REPLACE of the transition it
+ * must be given.
+ * Errors: VS009, VS010, 22023.
+ */
+CREATE OR REPLACE FUNCTION evstore.alter_aggregate(category text, initial jsonb DEFAULT NULL,
+	transition regprocedure DEFAULT NULL, state_version integer DEFAULT NULL, options jsonb DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_alter_aggregate';
+COMMENT ON FUNCTION evstore.alter_aggregate(text, jsonb, regprocedure, integer, jsonb) IS
+	'change an aggregate; its snapshots may stop to count';
+
+CREATE OR REPLACE FUNCTION evstore._aggregate_create(caller text, category text, initial jsonb,
+	transition regprocedure, state_version integer, options jsonb)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -221,31 +253,22 @@ BEGIN
 			MESSAGE = format('aggregate "%s" already exists', category),
 			DETAIL = jsonb_build_object('aggregate', category)::text;
 	END IF;
+	PERFORM evstore._follow_snapshots(a, caller, caller);
 END
 $$;
-COMMENT ON FUNCTION evstore.create_aggregate(text, jsonb, regprocedure, integer, jsonb) IS
-	'say how the events of a category''s streams become a state';
+COMMENT ON FUNCTION evstore._aggregate_create(text, text, jsonb, regprocedure, integer, jsonb) IS 'behind create_aggregate()';
 
-/*
- * alter_aggregate(category, initial, transition, state_version, options): what is
- * null stays.
- *
- * With another initial state or transition the state version becomes one that was
- * not used yet, unless one is given.  After CREATE OR REPLACE of the transition it
- * must be given.
- * Errors: VS009, VS010, 22023.
- */
-CREATE OR REPLACE FUNCTION evstore.alter_aggregate(category text, initial jsonb DEFAULT NULL,
-	transition regprocedure DEFAULT NULL, state_version integer DEFAULT NULL, options jsonb DEFAULT NULL)
+CREATE OR REPLACE FUNCTION evstore._aggregate_alter(caller text, category text, initial jsonb,
+	transition regprocedure, state_version integer, options jsonb)
 RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	o evstore.aggregate;
 	a evstore.aggregate;
 BEGIN
-	SELECT x.* INTO o FROM evstore.aggregate x WHERE x.category = alter_aggregate.category FOR UPDATE;
+	SELECT x.* INTO o FROM evstore.aggregate x WHERE x.category = _aggregate_alter.category FOR UPDATE;
 	IF NOT FOUND THEN
 		PERFORM evstore._no_aggregate(category);
 	END IF;
@@ -264,12 +287,13 @@ BEGIN
 	UPDATE evstore.aggregate x
 	SET initial = a.initial, transition = a.transition, state_version = a.state_version,
 		highest_version = a.highest_version, keep = a.keep, lost_events = a.lost_events,
-		unknown_event = a.unknown_event, state_path = a.state_path, transitions = a.transitions
+		unknown_event = a.unknown_event, state_path = a.state_path, transitions = a.transitions,
+		snapshot_every = a.snapshot_every
 	WHERE x.category = a.category;
+	PERFORM evstore._follow_snapshots(a, CASE WHEN a.transition <> o.transition THEN caller END, caller);
 END
 $$;
-COMMENT ON FUNCTION evstore.alter_aggregate(text, jsonb, regprocedure, integer, jsonb) IS
-	'change an aggregate; its snapshots may stop to count';
+COMMENT ON FUNCTION evstore._aggregate_alter(text, text, jsonb, regprocedure, integer, jsonb) IS 'behind alter_aggregate()';
 
 -- drop_aggregate(category): the definition, and the snapshots of its streams.
 CREATE OR REPLACE FUNCTION evstore.drop_aggregate(category text) RETURNS void
@@ -281,6 +305,7 @@ BEGIN
 	IF NOT FOUND THEN
 		PERFORM evstore._no_aggregate(category);
 	END IF;
+	PERFORM evstore._projection_remove(s.id) FROM evstore.subscription s WHERE s.name = '$snapshots-' || category;
 	PERFORM evstore._forget_snapshots(category);
 	PERFORM evstore._audit('drop_aggregate', jsonb_build_object('aggregate', category));
 END
@@ -595,7 +620,7 @@ COMMENT ON FUNCTION evstore.prune_snapshots(text, integer) IS 'remove snapshots 
 
 CREATE OR REPLACE VIEW evstore.aggregates AS
 SELECT a.category, a.initial, a.transition, a.state_version, a.keep, a.unknown_event,
-	a.lost_events, a.state_path, a.transitions, a.created_at
+	a.lost_events, a.state_path, a.transitions, a.created_at, a.snapshot_every
 FROM evstore.aggregate a;
 COMMENT ON VIEW evstore.aggregates IS 'how the events of categories become states';
 

@@ -499,6 +499,11 @@ AS $$
 DECLARE
 	s evstore.subscription := evstore._subscription(name, 'projection');
 BEGIN
+	IF name LIKE '$%' THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('projection "%s" belongs to an aggregate', name),
+			HINT = 'Set the aggregate''s option "snapshot_every" to null.';
+	END IF;
 	PERFORM evstore._projection_remove(s.id);
 	PERFORM evstore._audit('drop_projection', jsonb_build_object('projection', name));
 END

@@ -6,8 +6,10 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -18,10 +20,13 @@
 #include "aggregate/snapshot.h"
 #include "base/errors.h"
 #include "catalog/catalog.h"
+#include "exec/spi.h"
 #include "stream/event.h"
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(evs_check_transition);
+PG_FUNCTION_INFO_V1(evs_create_aggregate);
+PG_FUNCTION_INFO_V1(evs_alter_aggregate);
 PG_FUNCTION_INFO_V1(evs_load_aggregate);
 PG_FUNCTION_INFO_V1(evs_aggregate_at_version);
 PG_FUNCTION_INFO_V1(evs_aggregate_at_time);
@@ -54,6 +59,57 @@ Datum
 evs_check_transition(PG_FUNCTION_ARGS)
 {
 	evs_fold_check(PG_GETARG_OID(0));
+	PG_RETURN_VOID();
+}
+
+/*
+ * As evstore's owner, with the caller's name before the arguments: a worker is
+ * going to call the transition as that role.
+ */
+static void
+call_definition(FunctionCallInfo fcinfo, EvsSpiPlan *plan)
+{
+	Datum		args[6];
+	char		nulls[] = "      ";
+
+	if (!PG_ARGISNULL(2))
+		evs_fold_check(PG_GETARG_OID(2));
+	args[0] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	for (int i = 0; i < 5; i++)
+	{
+		args[i + 1] = fcinfo->args[i].value;
+		nulls[i + 1] = fcinfo->args[i].isnull ? 'n' : ' ';
+	}
+	(void) evs_spi_call(plan, args, nulls);
+}
+
+/* create_aggregate(category, initial, transition, state_version, options) */
+Datum
+evs_create_aggregate(PG_FUNCTION_ARGS)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._aggregate_create($1, $2, $3, $4, $5, $6)",
+		.nargs = 6,
+		.types = {TEXTOID, TEXTOID, JSONBOID, REGPROCEDUREOID, INT4OID, JSONBOID},
+	};
+
+	PreventCommandIfReadOnly("evstore create_aggregate");
+	call_definition(fcinfo, &plan);
+	PG_RETURN_VOID();
+}
+
+/* alter_aggregate(category, initial, transition, state_version, options) */
+Datum
+evs_alter_aggregate(PG_FUNCTION_ARGS)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._aggregate_alter($1, $2, $3, $4, $5, $6)",
+		.nargs = 6,
+		.types = {TEXTOID, TEXTOID, JSONBOID, REGPROCEDUREOID, INT4OID, JSONBOID},
+	};
+
+	PreventCommandIfReadOnly("evstore alter_aggregate");
+	call_definition(fcinfo, &plan);
 	PG_RETURN_VOID();
 }
 

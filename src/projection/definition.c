@@ -154,14 +154,17 @@ evs_projection_owner(const EvsProjection *projection)
 
 /* ---- are there inline ones? ---- */
 
-/* Not by SQL: it would be planned in each session that appends. */
+/*
+ * Not by SQL, which would be planned in each session that appends, and not with
+ * an MVCC snapshot, which would take predicate locks.  Rows of inline projections
+ * change under a lock that the append, which holds the log, excludes.
+ */
 static bool
 find_inline(void)
 {
 	Relation	rel = evs_open(evs_catalog()->projection, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *row = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = table_beginscan(rel, SnapshotSelf, 0, NULL);
 	bool		found = false;
 
 	known_relid = RelationGetRelid(rel);
@@ -174,7 +177,6 @@ find_inline(void)
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(row);
-	UnregisterSnapshot(snapshot);
 	relation_close(rel, AccessShareLock);
 	return found;
 }

@@ -183,7 +183,7 @@ add_event(InlineBatch *batch, EvsLogCursor *cursor)
  * append itself.
  */
 static int64
-run_range(const EvsProjection *projection, EvsLogRange range)
+run_range(const EvsProjection *projection, EvsLogRange range, bool is_own)
 {
 	InlineBatch batch = {.projection = projection};
 	int64		count = 0;
@@ -193,7 +193,8 @@ run_range(const EvsProjection *projection, EvsLogRange range)
 										 ALLOCSET_DEFAULT_SIZES);
 	while (more)
 	{
-		EvsLogCursor *cursor = evs_cursor_open(&range, GetLatestSnapshot());
+		/* what the transaction has written itself needs no predicate locks */
+		EvsLogCursor *cursor = evs_cursor_open(&range, is_own ? SnapshotSelf : GetLatestSnapshot());
 
 		while ((more = evs_cursor_next(cursor)))
 		{
@@ -212,7 +213,7 @@ run_range(const EvsProjection *projection, EvsLogRange range)
 }
 
 static int64
-run_projection(const EvsProjection *projection, EvsLogRange range)
+run_projection(const EvsProjection *projection, EvsLogRange range, bool is_own)
 {
 	EvsSubscription subscription = *evs_subscription_find(projection->name);
 	int64		count;
@@ -227,7 +228,7 @@ run_projection(const EvsProjection *projection, EvsLogRange range)
 	depth++;
 	PG_TRY();
 	{
-		count = run_range(projection, range);
+		count = run_range(projection, range, is_own);
 	}
 	PG_FINALLY();
 	{
@@ -279,7 +280,7 @@ run_inline(const EvsAppended *appended, int n)
 	}
 	evs_subscription_pin();
 	foreach(cell, projections)
-		(void) run_projection(lfirst(cell), range);
+		(void) run_projection(lfirst(cell), range, true);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(memory);
 }
@@ -290,7 +291,7 @@ evs_inline_catch_up(const EvsProjection *projection, int64 after, int64 up_to)
 	EvsLogRange range = {.after = after, .up_to = up_to};
 
 	evs_subscription_pin();
-	return run_projection(projection, range);
+	return run_projection(projection, range, false);
 }
 
 static const EvsAppendHook hook = {

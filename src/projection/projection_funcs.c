@@ -118,6 +118,14 @@ evs_create_projection(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* An append must not meet an inline projection that is being changed. */
+static void
+wait_for_appends(const EvsProjection *projection)
+{
+	if (projection->is_inline)
+		LockRelationOid(evs_catalog()->event_log, ShareLock);
+}
+
 /* Who has another's code or tables changed acts as that role. */
 static void
 check_may_act_as(Oid role, const char *name)
@@ -146,6 +154,7 @@ evs_alter_projection(PG_FUNCTION_ARGS)
 	/* one that nobody owns any more is evstore's owner's to give away */
 	owner = get_role_oid(projection->owner, true);
 	check_may_act_as(OidIsValid(owner) ? owner : evs_catalog()->owner, projection->owner);
+	wait_for_appends(projection);
 	check_executable(fcinfo, 1);
 	pass_arguments(fcinfo, args, nulls, 0, 1, 0);
 	if (PG_ARGISNULL(3))
@@ -176,8 +185,7 @@ evs_drop_projection(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("evstore drop_projection");
 	projection = evs_projection_find(name);
-	if (projection->is_inline)
-		LockRelationOid(evs_catalog()->event_log, ShareLock);
+	wait_for_appends(projection);
 	(void) evs_rebuild_cancel(projection);
 	(void) evs_spi_call(&plan, &arg, NULL);
 	PG_RETURN_VOID();

@@ -138,7 +138,7 @@ evs_cursor_open(const EvsLogRange *range, Snapshot snapshot)
 											ALLOCSET_DEFAULT_SIZES);
 	cursor->log = evs_open(evs_catalog()->event_log, AccessShareLock);
 	cursor->streams = evs_open(evs_catalog()->stream, AccessShareLock);
-	cursor->snapshot = RegisterSnapshot(snapshot);
+	cursor->snapshot = IsMVCCSnapshot(snapshot) ? RegisterSnapshot(snapshot) : snapshot;
 	cursor->filter_needs_name = range->filter != NULL && evs_filter_needs_name(range->filter);
 	choose_index(cursor);
 	list_leaves(cursor);
@@ -162,7 +162,8 @@ evs_cursor_close(EvsLogCursor *cursor)
 {
 	if (cursor->rel != NULL)
 		close_leaf(cursor);
-	UnregisterSnapshot(cursor->snapshot);
+	if (IsMVCCSnapshot(cursor->snapshot))
+		UnregisterSnapshot(cursor->snapshot);
 	relation_close(cursor->streams, AccessShareLock);
 	relation_close(cursor->log, AccessShareLock);
 	MemoryContextDelete(cursor->context);

@@ -40,7 +40,10 @@ typedef struct EvsLogRange
 	void	   *skip_arg;
 } EvsLogRange;
 
-/* Open a cursor before the first event.  Registers the snapshot. */
+/*
+ * Open a cursor before the first event.  Registers the snapshot.  SnapshotSelf is
+ * for who has the streams of the range locked.
+ */
 extern EvsLogCursor *evs_cursor_open(const EvsLogRange *range, Snapshot snapshot);
 
 /* Go to the next event that is wanted and not hidden; false at the end. */

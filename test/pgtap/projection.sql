@@ -1,0 +1,308 @@
+-- Projections, run in this session: options, order, errors and what becomes of
+-- the events that cause them, inline projections, causation, reset, waiting.
+\set QUIET 1
+SET client_min_messages = error;
+CREATE EXTENSION IF NOT EXISTS pgtap;
+CREATE EXTENSION IF NOT EXISTS dblink;
+CREATE EXTENSION IF NOT EXISTS evstore;
+LOAD 'evstore';
+SET jit = off;
+
+SELECT plan(136);
+
+CREATE SCHEMA rm;
+CREATE TABLE rm.seen (n bigserial, position bigint, stream text, type text, data jsonb);
+CREATE TABLE rm.total (stream text PRIMARY KEY, n bigint NOT NULL, amount numeric NOT NULL);
+CREATE TABLE rm.call (n bigserial, events int);
+CREATE FUNCTION rm.see(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO seen (position, stream, type, data) VALUES (e.position, e.stream, e.type, e.data);
+	IF e.type = 'Bad' AND e.data ->> 'fixed' IS NULL THEN
+		RAISE EXCEPTION 'cannot see %', e.data ->> 'what' USING ERRCODE = 'P0007';
+	ELSIF e.type = 'Deadlock' THEN
+		RAISE deadlock_detected;
+	ELSIF e.type = 'Slow' THEN
+		LOOP END LOOP;
+	END IF;
+END $$;
+CREATE FUNCTION rm.add(es evstore.event[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO total SELECT e.stream, count(*), sum((e.data ->> 'amount')::numeric) FROM unnest(es) AS e GROUP BY 1
+	ON CONFLICT (stream) DO UPDATE SET n = total.n + excluded.n, amount = total.amount + excluded.amount;
+	INSERT INTO call (events) VALUES (cardinality(es));
+END $$;
+CREATE FUNCTION rm.not_void(e evstore.event) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION rm.two(e evstore.event, x int) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
+CREATE FUNCTION rm.of_text(e text) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
+CREATE FUNCTION rm.set_of(e evstore.event) RETURNS SETOF int LANGUAGE sql AS 'SELECT 1';
+
+-- how a statement ends
+CREATE FUNCTION pg_temp.outcome(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+BEGIN
+	EXECUTE query;
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+	RETURN SQLSTATE || COALESCE(' ' || NULLIF(detail, ''), '');
+END $$;
+CREATE FUNCTION pg_temp.later(by interval) RETURNS void LANGUAGE sql AS $$ SELECT set_config('evstore.now_override', (evstore._now() + by)::text, false) $$;
+CREATE FUNCTION pg_temp.positions() RETURNS bigint[] LANGUAGE sql AS 'SELECT array_agg(position ORDER BY n) FROM rm.seen';
+SELECT set_config('evstore.now_override', '2026-01-01T00:00:00Z', false) \g /dev/null
+
+-- names have collation C, and results_eq() compares rows
+CREATE TEMP VIEW p AS SELECT projection COLLATE "default" AS projection, state, mode, checkpoint, lag_events, retrying, waiting, parked, last_error, last_error_position, retry_at FROM evstore.projections;
+CREATE TEMP VIEW parked AS SELECT subscription COLLATE "default" AS subscription, position, version, reason, error, behind FROM evstore.parked_events;
+
+-- ---- definitions ----
+
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection('p', 'rm.not_void(evstore.event)') $$), 'VS010 {"path": "handler", "function": "rm.not_void(evstore.event)"}', 'a handler returns void');
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection('p', 'rm.two(evstore.event,int)') $$), 'VS010 {"path": "handler", "function": "rm.two(evstore.event,integer)"}', 'it has one argument');
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection('p', 'rm.of_text(text)') $$), 'VS010 {"path": "handler", "function": "rm.of_text(text)"}', 'of type event, or an array');
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection('p', 'rm.set_of(evstore.event)') $$), 'VS010 {"path": "handler", "function": "rm.set_of(evstore.event)"}', 'and returns no set');
+CREATE FUNCTION pg_temp.temporary(e evstore.event) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection('p', 'pg_temp.temporary(evstore.event)') $$), 'VS010 {"path": "handler"}', 'it is not temporary');
+SELECT is(pg_temp.outcome(format('SELECT evstore.create_projection(%L, %L, options => %L)', 'p', 'rm.see(evstore.event)', o)), 'VS010 {"path": "' || path || '"}', 'option ' || o)
+FROM (VALUES ('{"mode": "sync"}', '$.options.mode'), ('{"mode": 1}', '$.options.mode'), ('{"on_error": "retry"}', '$.options.on_error'), ('{"batch_size": 0}', '$.options.batch_size'),
+	('{"batch_size": 1.5}', '$.options.batch_size'), ('{"batch_size": "10"}', '$.options.batch_size'), ('{"partitions": 65}', '$.options.partitions'), ('{"partitions": 0}', '$.options.partitions'),
+	('{"mode": "inline", "partitions": 2}', '$.options.partitions'), ('{"retry": "no"}', '$.retry.preset'), ('{"statement_timeout": -1}', '$.options.statement_timeout'),
+	('{"statement_timeout": "2 days"}', '$.options.statement_timeout'), ('{"schema": ""}', '$.options.schema'), ('{"schema": null}', '$.options.schema'), ('{"tables": "seen"}', '$.options.tables'),
+	('{"tables": [1]}', '$.options.tables'), ('{"tables": ["nowhere"]}', '$.options.tables'), ('{"tables": ["seen"], "schema": "public"}', '$.options.tables'), ('{"notify": 1}', '$.options.notify'),
+	('{"nothing": 1}', '$.options.nothing'), ('[]', '$.options')) AS o (o, path);
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection('p', 'rm.see(evstore.event)', '{"type": "x"}') $$), 'VS010 {"path": "$.type"}', 'the filter is checked');
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection('p', 'rm.see(evstore.event)', start => 'then') $$), '22023', 'so is the start');
+SELECT is(pg_temp.outcome(format('SELECT evstore.create_projection(%L, %L)', name, 'rm.see(evstore.event)')), '22023', 'a name: ' || quote_literal(left(name, 10)))
+FROM unnest(ARRAY['', repeat('x', 52), '$p']) AS name;
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection(NULL, 'rm.see(evstore.event)') $$), '22004', 'a null name');
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection('p', NULL) $$), '22004', 'a null handler');
+SELECT is(left(pg_temp.outcome(format('SELECT evstore.%s', f)), 5), 'VS009', 'no such projection: ' || f) FROM unnest(ARRAY['alter_projection(''no'')', 'run_projection(''no'')', 'drop_projection(''no'')',
+	'rebuild_projection(''no'')', 'cancel_rebuild(''no'')', 'reset_projection(''no'')', 'wait_for_projection(''no'')', 'wait_for_projections(''{no}'')']) AS f;
+SELECT is((SELECT count(*) FROM p), 0::bigint, 'nothing of these was made');
+
+-- ---- a projection like a subscription, and unlike one ----
+
+SELECT evstore.append('a-1', 'One') \g /dev/null
+SELECT evstore.append('b-1', 'Two') \g /dev/null
+SELECT lives_ok($$ SELECT evstore.create_projection('see', 'rm.see(evstore.event)') $$, 'a projection of everything');
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection('see', 'rm.see(evstore.event)') $$), 'VS008 {"projection": "see"}', 'its name is taken');
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_subscription('see') $$), 'VS008 {"subscription": "see"}', '... for a subscription, too');
+SELECT is(pg_temp.outcome('SELECT ' || f), '55000', 'consumers keep off: ' || f) FROM unnest(ARRAY['evstore.fetch(''see'', ''me'')', 'evstore.ack(''see'', 0, 1, 1)', 'evstore.release(''see'', ''me'')',
+	'evstore.seek(''see'', ''end'')', 'evstore.pause_subscription(''see'')', 'evstore.alter_subscription(''see'')', 'evstore.drop_subscription(''see'')']) AS f;
+SELECT is((SELECT count(*) FROM evstore.subscriptions), 0::bigint, 'it is not among the subscriptions');
+SELECT evstore.create_subscription('sub') \g /dev/null
+SELECT is(pg_temp.outcome($$ SELECT evstore.pause_projection('sub') $$), '55000', 'nor a subscription among projections');
+SELECT evstore.drop_subscription('sub') \g /dev/null
+SELECT results_eq($$ SELECT projection, state, mode, lag_events, checkpoint FROM p $$, $$ VALUES ('see', 'running', 'async', 2::bigint, 0::bigint) $$, 'it has all before it');
+
+-- ---- batches ----
+
+SELECT is(evstore.run_projection('see', 1), 1::bigint, 'one event');
+SELECT is(evstore.run_projection('see'), 1::bigint, 'and the rest');
+SELECT is(evstore.run_projection('see'), 0::bigint, 'and no more');
+SELECT is(pg_temp.positions(), ARRAY[1, 2]::bigint[], 'each once, in order');
+SELECT results_eq($$ SELECT lag_events, checkpoint FROM p $$, 'VALUES (0::bigint, 2::bigint)', 'the checkpoint is a position');
+SELECT is(pg_temp.outcome($$ SELECT evstore.run_projection('see', 0) $$), '22023', 'max_count 0');
+BEGIN;
+SELECT evstore.append('a-1', 'Three') \g /dev/null
+SELECT is(pg_temp.outcome($$ SELECT evstore.run_projection('see') $$), '55000', 'not in a transaction that has appended');
+SELECT is(left(pg_temp.outcome($$ SELECT evstore.wait_for_projection('see') $$), 5), '55000', '... nor is waited there');
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT is(pg_temp.outcome($$ SELECT evstore.run_projection('see') $$), '55000', 'nor with an old snapshot');
+ROLLBACK;
+SELECT evstore.append('a-1', 'Three') \g /dev/null
+BEGIN;
+SELECT evstore.run_projection('see') \g /dev/null
+ROLLBACK;
+SELECT is(evstore.run_projection('see'), 1::bigint, 'what is rolled back comes again');
+SELECT is(cardinality(pg_temp.positions()), 3, '... and is there once');
+
+-- ---- waiting ----
+
+SELECT ok(evstore.wait_for_projection('see'), 'it has come');
+SELECT evstore.append('a-1', 'Four') \g /dev/null
+SELECT ok(NOT evstore.wait_for_projection('see', timeout => '10 ms'), 'it has not');
+SELECT ok(evstore.wait_for_projection('see', 4, '0'), 'up to where it has');
+SELECT ok(NOT evstore.wait_for_projections('{see,see}', timeout => '0'), 'of several, one that has not');
+SELECT evstore.run_projection('see') \g /dev/null
+SELECT ok(evstore.wait_for_projections('{see,see}', timeout => '0'), 'all of them have');
+SELECT ok(evstore.wait_for_projections('{}'), 'of none, all have');
+SELECT is(pg_temp.outcome($$ SELECT evstore.wait_for_projections('{see,null}') $$), '22004', 'a null among the names');
+
+-- ---- stop ----
+
+SELECT evstore.append_events('a-1', '[{"type": "Five"}, {"type": "Bad", "data": {"what": "this"}}, {"type": "Seven"}]') \g /dev/null
+SELECT is(evstore.run_projection('see'), 1::bigint, 'an event before one that fails is done');
+SELECT results_eq($$ SELECT state, last_error, last_error_position, checkpoint, lag_events FROM p $$,
+	$$ VALUES ('failing', 'P0007: cannot see this', 7::bigint, 6::bigint, 2::bigint) $$, 'the view tells what it fails on');
+SELECT is(evstore.run_projection('see'), 0::bigint, 'it is not tried again at once');
+SELECT pg_temp.later('2 minutes') \g /dev/null
+SELECT evstore.run_projection('see'), pg_temp.later('2 minutes') FROM generate_series(1, 3) \g /dev/null
+SELECT is((SELECT state FROM p), 'failing', 'four attempts');
+SELECT evstore.run_projection('see') \g /dev/null
+SELECT results_eq($$ SELECT state, retry_at FROM p $$, $$ VALUES ('stopped', NULL::timestamptz) $$, 'after the fifth it stops');
+SELECT alike(pg_temp.outcome($$ SELECT evstore.wait_for_projection('see') $$), 'VS012 %cannot see this%', 'who waits for it is told');
+SELECT is((SELECT count(*) FROM rm.seen WHERE type IN ('Bad', 'Seven')), 0::bigint, 'nothing of it is left, and nothing has passed it');
+SELECT evstore.resume_projection('see') \g /dev/null
+SELECT is((SELECT state FROM p), 'running', 'it may try again');
+SELECT is(evstore.run_projection('see'), 0::bigint, '... and fails again');
+CREATE OR REPLACE FUNCTION rm.see(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO seen (position, stream, type, data) VALUES (e.position, e.stream, e.type, e.data);
+	IF e.type = 'Bad' AND e.data ->> 'what' <> 'this' AND e.data ->> 'fixed' IS NULL THEN
+		RAISE EXCEPTION 'cannot see %', e.data ->> 'what' USING ERRCODE = 'P0007';
+	ELSIF e.type = 'Deadlock' THEN
+		RAISE deadlock_detected;
+	ELSIF e.type = 'Slow' THEN
+		LOOP END LOOP;
+	END IF;
+END $$;
+SELECT evstore.resume_projection('see') \g /dev/null
+SELECT evstore.run_projection('see'), evstore.run_projection('see') \g /dev/null
+SELECT results_eq($$ SELECT state, last_error, checkpoint FROM p $$, 'VALUES (''running'', NULL::text, 8::bigint)', 'with the function mended it goes on');
+
+-- ---- what is nobody's fault ----
+
+SELECT evstore.append('a-1', 'Deadlock') \g /dev/null
+SELECT is(pg_temp.outcome($$ SELECT evstore.run_projection('see') $$), '40P01', 'a deadlock is thrown, and no event''s fault');
+SELECT is((SELECT state FROM p), 'running', '... nor counted');
+SELECT evstore.alter_projection('see', options => '{"statement_timeout": 0.1, "retry": "none"}') \g /dev/null
+SELECT evstore.drop_projection('see') \g /dev/null
+SELECT is((SELECT count(*) FROM p) + (SELECT count(*) FROM evstore.slot_state), 0::bigint, 'dropped, with its slots');
+SELECT evstore.append('a-2', 'Slow') \g /dev/null
+SELECT evstore.create_projection('slow', 'rm.see(evstore.event)', '{"streams": ["a-2"]}', options => '{"statement_timeout": 0.1, "retry": "none"}') \g /dev/null
+SELECT is(evstore.run_projection('slow'), 0::bigint, 'a handler without end is ended');
+SELECT results_eq($$ SELECT state, last_error FROM p $$, $$ VALUES ('stopped', '57014: the handler was ended after 100 ms') $$, '... which counts');
+ALTER FUNCTION rm.see(evstore.event) RENAME TO unseen;
+SELECT evstore.resume_projection('slow') \g /dev/null
+SELECT is(pg_temp.outcome($$ SELECT evstore.run_projection('slow') $$), '42883', 'a function that has gone is no event''s fault, either');
+ALTER FUNCTION rm.unseen(evstore.event) RENAME TO see;
+SELECT evstore.drop_projection('slow') \g /dev/null
+
+-- ---- park and skip ----
+
+TRUNCATE rm.seen;
+SELECT evstore.append_events('p-1', '[{"type": "Bad", "data": {"what": "p"}}, {"type": "Good"}]') \g /dev/null
+SELECT evstore.append_events('p-2', '[{"type": "Good"}]') \g /dev/null
+SELECT evstore.create_projection('park', 'rm.see(evstore.event)', '{"categories": ["p"]}', options => '{"on_error": "park", "retry": {"max_attempts": 2, "initial": 1, "jitter": 0}}') \g /dev/null
+SELECT evstore.create_projection('skip', 'rm.see(evstore.event)', '{"categories": ["p"]}', options => '{"on_error": "skip", "retry": {"max_attempts": 2, "initial": 1, "jitter": 0}}') \g /dev/null
+SELECT is(evstore.run_projection('park'), 1::bigint, 'park: other streams go on');
+SELECT is(evstore.run_projection('skip'), 2::bigint, 'skip: so does the same stream');
+SELECT results_eq($$ SELECT projection, state, retrying, waiting, parked FROM p ORDER BY 1 $$,
+	$$ VALUES ('park', 'failing', 1::bigint, 1::bigint, 0::bigint), ('skip', 'failing', 1, 0, 0) $$, 'the event is to be retried, and with park the next one waits');
+SELECT pg_temp.later('5 seconds') \g /dev/null
+SELECT is(evstore.run_projection('park') + evstore.run_projection('skip'), 0::bigint, 'the second attempt');
+SELECT results_eq($$ SELECT subscription, position, reason, error, behind FROM parked ORDER BY 1, 2 $$,
+	$$ VALUES ('park', 11::bigint, 'max_attempts', 'cannot see p', NULL::bigint), ('park', 12, 'behind', NULL, 11), ('skip', 11, 'max_attempts', 'cannot see p', NULL) $$, 'is the last one');
+SELECT results_eq($$ SELECT projection, state, checkpoint FROM p ORDER BY 1 $$, $$ VALUES ('park', 'running', 13::bigint), ('skip', 'running', 13) $$, 'the checkpoint passes what is parked');
+SELECT is(evstore.replay_parked('park', 11, data => '{"fixed": true}'), 1, 'replayed, with other data');
+SELECT is(evstore.replay_parked('park', 12), 1, '... and what was behind it');
+SELECT is(evstore.run_projection('park') + evstore.run_projection('park'), 2::bigint, '... is handled');
+SELECT is((SELECT array_agg(position || COALESCE(data ->> 'fixed', '') ORDER BY n) FROM rm.seen WHERE stream = 'p-1' AND n > (SELECT max(n) - 2 FROM rm.seen)), ARRAY['11true', '12'], '... in order');
+SELECT is((SELECT parked FROM p WHERE projection = 'park'), 0::bigint, 'nothing is parked any more');
+SELECT is(evstore.discard_parked('skip'), 1, 'discarded');
+SELECT evstore.drop_projection('park'), evstore.drop_projection('skip') \g /dev/null
+
+-- ---- arrays: one poison event of a hundred ----
+
+SELECT evstore.append_arrays('q-1', array_fill('Paid'::text, ARRAY[100]), ARRAY(SELECT jsonb_build_object('amount', CASE i WHEN 63 THEN 'poison' ELSE '0.1' END) FROM generate_series(1, 100) AS i)) \g /dev/null
+SELECT evstore.create_projection('add', 'rm.add(evstore.event[])', '{"categories": ["q"]}', options => '{"on_error": "skip", "retry": "none", "tables": ["total", "call"]}') \g /dev/null
+SELECT is(evstore.run_projection('add'), 99::bigint, 'the other 99 are done');
+SELECT results_eq('SELECT n, amount FROM rm.total', 'VALUES (99::bigint, 9.9)', '... once, and add up exactly');
+SELECT results_eq($$ SELECT version, error FROM parked $$, $$ VALUES (62::bigint, 'invalid input syntax for type numeric: "poison"') $$, 'the one is parked');
+SELECT ok((SELECT count(*) FROM rm.call) <= 14, 'found by halving');
+SELECT is(pg_temp.outcome($$ SELECT evstore.run_projection('add') $$), 'ok', 'nothing is left to do');
+
+-- ---- reset ----
+
+SELECT lives_ok($$ SELECT evstore.reset_projection('add') $$, 'reset');
+SELECT is((SELECT count(*) FROM rm.total), 0::bigint, 'the tables are empty');
+SELECT is((SELECT checkpoint FROM p), 0::bigint, 'it begins anew');
+SELECT evstore.run_projection('add') \g /dev/null
+SELECT results_eq('SELECT n, amount FROM rm.total', 'VALUES (99::bigint, 9.9)', '... with the same result');
+SELECT evstore.drop_projection('add') \g /dev/null
+
+-- ---- partitions ----
+
+TRUNCATE rm.seen;
+SELECT evstore.append('r-' || i % 20, 'N', jsonb_build_object('i', i)) FROM generate_series(1, 200) AS i \g /dev/null
+SELECT evstore.create_projection('parts', 'rm.see(evstore.event)', '{"categories": ["r"]}', options => '{"partitions": 7, "batch_size": 10}') \g /dev/null
+SELECT evstore.run_projection('parts') FROM generate_series(1, 20) \g /dev/null
+SELECT is((SELECT count(DISTINCT position) FROM rm.seen), 200::bigint, 'all partitions together have all events');
+SELECT is_empty($$ SELECT 1 FROM (SELECT position, lag(position) OVER (PARTITION BY stream ORDER BY n) AS before FROM rm.seen) AS s WHERE before > position $$, '... each stream in order');
+SELECT is((SELECT count(*) FROM rm.seen), 200::bigint, '... once');
+SELECT evstore.drop_projection('parts') \g /dev/null
+
+-- ---- causation ----
+
+CREATE FUNCTION rm.react(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM evstore.append('reaction-' || e.version, 'Reacted');
+END $$;
+SELECT evstore.append('cause-1', 'Asked', correlation_id => 'flow-7') \g /dev/null
+SELECT evstore.append('cause-1', 'Asked') \g /dev/null
+SELECT evstore.create_projection('react', 'rm.react(evstore.event)', '{"categories": ["cause"]}') \g /dev/null
+SELECT evstore.run_projection('react') \g /dev/null
+SELECT results_eq($$ SELECT r.correlation_id, r.causation_id = c.event_id FROM evstore.events AS r JOIN evstore.events AS c ON c.stream = 'cause-1' AND r.stream = 'reaction-' || c.version ORDER BY c.version $$,
+	$$ SELECT e.correlation_id, true FROM evstore.flow('flow-7') AS e WHERE e.stream = 'reaction-0' UNION ALL SELECT r.correlation_id, true FROM evstore.events AS r WHERE r.stream = 'reaction-1' $$, 'what a handler appends is linked to its event');
+SELECT is((SELECT correlation_id FROM evstore.events WHERE stream = 'reaction-0'), 'flow-7', '... and of its correlation');
+SELECT is((SELECT evstore.append_one('later', 'Other') * 0 + count(causation_id) FROM evstore.events WHERE stream = 'later'), 0::bigint, 'but no event of others is');
+SELECT evstore.drop_projection('react') \g /dev/null
+
+-- ---- inline ----
+
+TRUNCATE rm.seen, rm.total;
+SELECT evstore.create_projection('first', 'rm.see(evstore.event)', '{"categories": ["i"]}', 'end', '{"mode": "inline"}') \g /dev/null
+SELECT evstore.create_projection('second', 'rm.add(evstore.event[])', '{"categories": ["i"]}', options => '{"mode": "inline", "tables": ["total"]}') \g /dev/null
+BEGIN;
+SELECT evstore.append_events('i-1', '[{"type": "Paid", "data": {"amount": 0.1}}, {"type": "Paid", "data": {"amount": 0.2}}]') \g /dev/null
+SELECT is((SELECT amount FROM rm.total), 0.3, 'an inline projection is there in the same transaction');
+ROLLBACK;
+SELECT is((SELECT count(*) FROM rm.total) + (SELECT count(*) FROM rm.seen), 0::bigint, 'and goes with it');
+SELECT is(pg_temp.outcome($$ SELECT evstore.append('i-1', 'Paid', '{"amount": "x"}') $$) ~ '^VS012 \{"projection": "second", "position": \d+, "sqlstate": "22P02"', true, 'what it throws is VS012');
+SELECT is(pg_temp.outcome($$ SELECT evstore.append('i-1', 'Bad', '{"what": "y", "amount": "x"}') $$) ~ '"projection": "first"', true, 'in the order in which they were made');
+SELECT is(evstore.stream_version('i-1'), -1::bigint, 'and the append is undone');
+SELECT is(pg_temp.outcome($$ SELECT evstore.append('i-1', 'Deadlock', '{"amount": 1}') $$), '40P01', 'an error that may pass keeps its code');
+SELECT results_eq($$ SELECT count(*), min(s.version) FROM evstore.append_streams('[{"stream": "i-2", "events": [{"type": "Paid", "data": {"amount": 1}}]}, {"stream": "j-2", "events": [{"type": "Paid"}]}, {"stream": "i-1", "events": [{"type": "Paid", "data": {"amount": 2}}]}]') AS s $$,
+	'VALUES (3::bigint, 0::bigint)', 'several streams at once');
+SELECT results_eq('SELECT stream, amount FROM rm.total ORDER BY 1', $$ VALUES ('i-1', 2::numeric), ('i-2', 1) $$, '... are filtered');
+SELECT is(pg_temp.outcome($$ SELECT evstore.pause_projection('first') $$), '55000', 'an inline projection cannot be paused');
+SELECT is(pg_temp.outcome($$ SELECT evstore.reset_projection('second') $$), '55000', '... nor reset');
+SELECT results_eq($$ SELECT state, lag_events, checkpoint FROM p WHERE projection = 'second' $$, $$ VALUES ('inline', NULL::bigint, NULL::bigint) $$, 'it has no lag');
+SELECT ok(evstore.wait_for_projection('second', timeout => '0'), 'nor is it waited for');
+SELECT evstore.drop_projection('second') \g /dev/null
+SELECT evstore.append('i-2', 'Paid', '{"amount": 5}') \g /dev/null
+TRUNCATE rm.total;
+SELECT evstore.create_projection('again', 'rm.add(evstore.event[])', '{"categories": ["i"]}', options => '{"mode": "inline"}') \g /dev/null
+SELECT results_eq('SELECT stream, amount FROM rm.total ORDER BY 1', $$ VALUES ('i-1', 2::numeric), ('i-2', 6) $$, 'a new one catches up at once');
+CREATE FUNCTION rm.endless(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evstore.append('endless-1', 'Again'); END $$;
+SELECT evstore.create_projection('endless', 'rm.endless(evstore.event)', '{"categories": ["endless"]}', options => '{"mode": "inline"}') \g /dev/null
+SELECT is(left(pg_temp.outcome($$ SELECT evstore.append('endless-1', 'First') $$), 5), 'VS012', 'handlers that append for each other come to an end');
+SELECT evstore.drop_projection('endless'), evstore.drop_projection('again'), evstore.drop_projection('first') \g /dev/null
+
+-- ---- automatic snapshots ----
+
+CREATE FUNCTION rm.count_up(state jsonb, e evstore.event) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('n', (state ->> 'n')::int + 1) $$;
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_aggregate('s', '{"n": 0}', 'rm.count_up(jsonb,evstore.event)', options => '{"snapshot_every": 0}') $$), 'VS010 {"path": "$.options.snapshot_every"}', 'snapshots after no event');
+SELECT evstore.create_aggregate('s', '{"n": 0}', 'rm.count_up(jsonb,evstore.event)', options => '{"snapshot_every": 10}') \g /dev/null
+SELECT is((SELECT state FROM p WHERE projection = '$snapshots-s'), 'running', 'they are saved by a projection');
+CREATE PROCEDURE pg_temp.in_threes(n int) LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. n LOOP
+		PERFORM evstore.append_events('s-1', '[{"type": "A"}, {"type": "B"}, {"type": "C"}]');
+		COMMIT;
+		PERFORM evstore.run_projection('$snapshots-s');
+		COMMIT;
+	END LOOP;
+END $$;
+SELECT evstore.alter_aggregate('s', options => '{"keep": 100}') \g /dev/null
+CALL pg_temp.in_threes(100);
+SELECT is((SELECT array_agg(version ORDER BY version) FROM evstore.snapshots WHERE stream = 's-1'), ARRAY(SELECT 12 * i - 1 FROM generate_series(1, 25) AS i)::bigint[], 'no multiple of ten is stepped over: after each ten events, or the append that completes them');
+SELECT results_eq($$ SELECT state ->> 'n', snapshot_version, events_read FROM evstore.load_aggregate('s-1') $$, $$ VALUES ('300', 299::bigint, 0::bigint) $$, 'loading begins with them');
+SELECT is(pg_temp.outcome($$ SELECT evstore.drop_projection('$snapshots-s') $$), '55000', 'the projection is the aggregate''s');
+SELECT evstore.alter_aggregate('s', options => '{"snapshot_every": null}') \g /dev/null
+SELECT is((SELECT count(*) FROM p), 0::bigint, 'and goes when they are not wanted');
+SELECT evstore.drop_aggregate('s') \g /dev/null
+
+SELECT * FROM finish();
