@@ -22,6 +22,7 @@ char	   *evs_guc_causation_id = NULL;
 char	   *evs_guc_correlation_id = NULL;
 char	   *evs_guc_databases = NULL;
 int			evs_guc_default_lease = 30000;
+int			evs_guc_delivery = EVS_DELIVERY_ASYNC;
 int			evs_guc_id_window = -1;
 int			evs_guc_inbox_retention = 7 * 24 * 60;
 int			evs_guc_max_batch = 100000;
@@ -39,6 +40,12 @@ static const struct config_enum_entry notify_modes[] = {
 	{"off", EVS_NOTIFY_OFF, false},
 	{"worker", EVS_NOTIFY_WORKER, false},
 	{"commit", EVS_NOTIFY_COMMIT, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry deliveries[] = {
+	{"async", EVS_DELIVERY_ASYNC, false},
+	{"sync", EVS_DELIVERY_SYNC, false},
 	{NULL, 0, false}
 };
 
@@ -148,6 +155,13 @@ define_session_settings(void)
 							   NULL,
 							   &evs_guc_correlation_id, "", PGC_USERSET, 0,
 							   check_correlation_id, NULL, NULL);
+
+	/* A test wants to see what an append leads to, and to leave nothing behind. */
+	DefineCustomEnumVariable("evstore.delivery",
+							 "For tests: have appends run all projections in their transaction.",
+							 "sync: a transaction that has done so cannot be committed.",
+							 &evs_guc_delivery, EVS_DELIVERY_ASYNC, deliveries, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
 
 	DefineCustomStringVariable("evstore.traceparent",
 							   "W3C trace context of the events that this session appends.",

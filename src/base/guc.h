@@ -13,12 +13,20 @@ typedef enum EvsNotifyMode
 	EVS_NOTIFY_COMMIT			/* each append, in its transaction */
 } EvsNotifyMode;
 
+/* Who has projections handle new events. */
+typedef enum EvsDelivery
+{
+	EVS_DELIVERY_ASYNC,			/* workers, but for inline ones */
+	EVS_DELIVERY_SYNC			/* for tests: the append, all of them */
+} EvsDelivery;
+
 extern char *evs_guc_actor;
 extern bool evs_guc_capture_context;
 extern char *evs_guc_causation_id;
 extern char *evs_guc_correlation_id;
 extern char *evs_guc_databases;
 extern int	evs_guc_default_lease;
+extern int	evs_guc_delivery;
 extern int	evs_guc_id_window;
 extern int	evs_guc_inbox_retention;
 extern int	evs_guc_max_batch;

@@ -21,11 +21,14 @@
 #include "base/xact.h"
 #include "compat.h"
 
+#define MAX_COMMIT_HOOKS 4
+
 static bool registered = false;
 static bool session_watched = false;
 static EvsReleaseHook release_hook = NULL;
 static EvsReleaseHook prepare_hook = NULL;
-static EvsReleaseHook commit_hook = NULL;
+static EvsReleaseHook commit_hooks[MAX_COMMIT_HOOKS];
+static int	ncommit_hooks = 0;
 
 /* Of the current transaction. */
 static bool worker_requested = false;
@@ -101,9 +104,9 @@ xact_callback(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PRE_PREPARE && prepare_hook != NULL)
 		prepare_hook();
-	if ((event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE) &&
-		commit_hook != NULL)
-		commit_hook();
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
+		for (int i = 0; i < ncommit_hooks; i++)
+			commit_hooks[i] ();
 }
 
 static void
@@ -136,7 +139,8 @@ void
 evs_xact_on_commit(EvsReleaseHook hook)
 {
 	register_callbacks();
-	commit_hook = hook;
+	Assert(ncommit_hooks < MAX_COMMIT_HOOKS);
+	commit_hooks[ncommit_hooks++] = hook;
 }
 
 void

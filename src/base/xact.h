@@ -15,7 +15,10 @@ extern void evs_xact_on_release(EvsReleaseHook hook);
 /* Called before PREPARE TRANSACTION does anything.  May throw. */
 extern void evs_xact_on_prepare(EvsReleaseHook hook);
 
-/* Called before a transaction commits or is prepared.  May throw. */
+/*
+ * Called before a transaction commits or is prepared.  May throw.  Added once a
+ * backend.
+ */
 extern void evs_xact_on_commit(EvsReleaseHook hook);
 
 /* When it has committed, wake those who wait for a subscription. */

@@ -6,6 +6,10 @@
  * that its filter matches, in the order in which the projections were made.
  * What a handler throws is the append's error, and undoes it.
  *
+ * With evstore.delivery = sync, a setting for tests, the others get the events in
+ * the same way.  Workers would give them again, so such a transaction cannot be
+ * committed.
+ *
  * No append can miss a projection: making one takes a lock of the log that
  * waits for all appends that do not know it.
  */
@@ -17,6 +21,8 @@
 #include "utils/snapmgr.h"
 
 #include "base/errors.h"
+#include "base/guc.h"
+#include "base/xact.h"
 #include "catalog/catalog.h"
 #include "projection/handler.h"
 #include "projection/inline.h"
@@ -55,6 +61,9 @@ static uint64 loaded_version = 0;
 static MemoryContext context = NULL;
 static int	depth = 0;
 
+/* The transaction that has given events to others than inline ones. */
+static LocalTransactionId for_test = InvalidLocalTransactionId;
+
 /* Those that are being run stay. */
 static void
 load(void)
@@ -75,8 +84,7 @@ load(void)
 	old = MemoryContextSwitchTo(context);
 	all = evs_projection_list();
 	foreach(cell, all)
-		if (((EvsProjection *) lfirst(cell))->is_inline &&
-			((EvsProjection *) lfirst(cell))->rebuild_of == 0)
+		if (((EvsProjection *) lfirst(cell))->rebuild_of == 0)
 			projections = lappend(projections, lfirst(cell));
 	MemoryContextSwitchTo(old);
 	loaded_version = current;
@@ -260,6 +268,38 @@ is_other_stream(void *arg, int64 stream_id)
 }
 
 static void
+refuse_commit(void)
+{
+	if (for_test != evs_my_lxid())
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+			 errmsg("a transaction that has appended with evstore.delivery = sync must be rolled back"),
+			 errdetail("Projections have handled its events, and would do so again."),
+			 errhint("It is for tests: end them with ROLLBACK.")));
+}
+
+/* Workers are going to give the same events again. */
+static void
+must_roll_back(void)
+{
+	static bool hooked = false;
+
+	if (!hooked)
+		evs_xact_on_commit(refuse_commit);
+	hooked = true;
+	for_test = evs_my_lxid();
+}
+
+/* Does the projection get events in this transaction? */
+static bool
+takes_part(const EvsProjection *projection)
+{
+	return projection->is_inline ||
+		(evs_guc_delivery == EVS_DELIVERY_SYNC && !projection->paused);
+}
+
+static void
 run_inline(const EvsAppended *appended, int n)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "evstore inline",
@@ -280,7 +320,13 @@ run_inline(const EvsAppended *appended, int n)
 	}
 	evs_subscription_pin();
 	foreach(cell, projections)
-		(void) run_projection(lfirst(cell), range, true);
+	{
+		const EvsProjection *projection = lfirst(cell);
+
+		if (takes_part(projection) && run_projection(projection, range, true) > 0 &&
+			!projection->is_inline)
+			must_roll_back();
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(memory);
 }
@@ -294,8 +340,14 @@ evs_inline_catch_up(const EvsProjection *projection, int64 after, int64 up_to)
 	return run_projection(projection, range, false);
 }
 
+static bool
+is_wanted(void)
+{
+	return evs_projection_any_inline() || evs_guc_delivery == EVS_DELIVERY_SYNC;
+}
+
 static const EvsAppendHook hook = {
-	.is_wanted = evs_projection_any_inline,
+	.is_wanted = is_wanted,
 	.run = run_inline,
 };
 

@@ -8,7 +8,7 @@ CREATE EXTENSION IF NOT EXISTS evstore;
 LOAD 'evstore';
 SET jit = off;
 
-SELECT plan(136);
+SELECT plan(141);
 
 CREATE SCHEMA rm;
 CREATE TABLE rm.seen (n bigserial, position bigint, stream text, type text, data jsonb);
@@ -280,6 +280,23 @@ CREATE FUNCTION rm.endless(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$ 
 SELECT evstore.create_projection('endless', 'rm.endless(evstore.event)', '{"categories": ["endless"]}', options => '{"mode": "inline"}') \g /dev/null
 SELECT is(left(pg_temp.outcome($$ SELECT evstore.append('endless-1', 'First') $$), 5), 'VS012', 'handlers that append for each other come to an end');
 SELECT evstore.drop_projection('endless'), evstore.drop_projection('again'), evstore.drop_projection('first') \g /dev/null
+
+-- ---- for tests: in the append's transaction ----
+
+TRUNCATE rm.total;
+SELECT evstore.create_projection('later', 'rm.add(evstore.event[])', '{"categories": ["t"]}') \g /dev/null
+SET evstore.delivery = sync;
+BEGIN;
+SELECT evstore.append('t-1', 'Paid', '{"amount": 4}') \g /dev/null
+SELECT results_eq('SELECT stream, amount FROM rm.total', $$ VALUES ('t-1', 4::numeric) $$, 'a projection of workers is run by the append');
+SELECT is((SELECT checkpoint FROM p), 0::bigint, 'its checkpoint stays');
+ROLLBACK;
+SELECT is(pg_temp.outcome($$ SELECT evstore.append('u-1', 'Other') $$), 'ok', 'an event that is in none of them may be committed');
+SELECT throws_ok($$ SELECT * FROM dblink('dbname=' || current_database() || ' host=' || split_part(current_setting('unix_socket_directories'), ',', 1) || ' port=' || current_setting('port'),
+	'SET evstore.delivery = sync; SELECT evstore.append_one(''t-1'', ''Paid'', ''{"amount": 4}'')') AS t (version bigint) $$, '2D000', NULL, 'one that was handled may not');
+RESET evstore.delivery;
+SELECT is((SELECT count(*) FROM rm.total), 0::bigint, 'nothing is left');
+SELECT evstore.drop_projection('later') \g /dev/null
 
 -- ---- automatic snapshots ----
 
