@@ -11,6 +11,9 @@
  *	client latency DATABASE fetch|fetch_durable|notify|plain RATE SECONDS
  *		from sending COMMIT to its arrival in another session: prints
  *		the median and the 99th percentile in microseconds
+ *	client latency DATABASE consumer|projection RATE SECONDS
+ *		the same until a row that is written for it can be seen, with BATCH_SENT
+ *		events in a transaction; uses functions of cases/projection.sh
  *	client flush FILE
  *		prints how long a flush of 8 kB takes in microseconds
  *
@@ -40,6 +43,9 @@
 #define MAX_SESSIONS 64
 #define MAX_SLOTS 16
 #define FLUSHES 500
+
+/* Events in a transaction where they are written to a read model. */
+#define BATCH_SENT "4"
 
 /* A run in which nothing comes for so long has failed. */
 #define STALL_SECONDS 20
@@ -541,6 +547,8 @@ static int	nseen = 0;
 
 static PGconn *receiver;
 static bool receiver_listens;
+static bool receiver_reads;		/* what is written for events */
+static int64_t read_to = 0;
 
 static void
 seen(int64_t up_to, int64_t when)
@@ -580,6 +588,29 @@ receive_events(int64_t when)
 	PQclear(result);
 }
 
+static void
+send_read(void)
+{
+	char		position[24];
+	const char *params[] = {position};
+
+	snprintf(position, sizeof(position), "%lld", (long long) read_to);
+	send_call(receiver, "read", 1, params);
+}
+
+static void
+receive_rows(int64_t when)
+{
+	PGresult   *result = take_result(receiver);
+
+	if (result == NULL)
+		return;
+	read_to = atoll(PQgetvalue(result, 0, 0));
+	seen(read_to, when);
+	PQclear(result);
+	send_read();
+}
+
 /* Until then, or until the sender has an answer if it is waited for. */
 static PGresult *
 receive_until(PGconn *sender, int64_t until)
@@ -604,6 +635,8 @@ receive_until(PGconn *sender, int64_t until)
 		{
 			if (receiver_listens)
 				receive_notifications(when);
+			else if (receiver_reads)
+				receive_rows(when);
 			else
 				receive_events(when);
 		}
@@ -650,6 +683,16 @@ open_receiver(const char *database, const char *side)
 	const char *params[] = {"latency", "c", "0"};
 
 	receiver = open_session(database);
+	receiver_reads = strcmp(side, "consumer") == 0 || strcmp(side, "projection") == 0;
+	if (receiver_reads)
+	{
+		command(receiver, "SET synchronous_commit = off");
+		prepare(receiver, "read", strcmp(side, "consumer") == 0 ?
+				"SELECT consume_and_write($1)" : "SELECT wait_and_read($1)");
+		read_to = atoll(PQgetvalue(check(receiver, PQexec(receiver, "SELECT evstore.safe_position()")), 0, 0));
+		send_read();
+		return;
+	}
 	receiver_listens = strncmp(side, "fetch", 5) != 0;
 	if (strcmp(side, "notify") == 0)
 		command(receiver, "LISTEN evstore");
@@ -677,10 +720,16 @@ run_latency(const char *database, const char *side, int rate, double seconds)
 	latency = calloc(n, sizeof(int64_t));
 	prepare(sender, "begin", "BEGIN");
 	prepare(sender, "commit", "COMMIT");
-	prepare(sender, "append", strcmp(side, "plain") == 0 ?
-			"WITH i AS (INSERT INTO plain.message (type, data) SELECT type, data FROM public.payload WHERE k = 1 RETURNING id)"
-			" SELECT id, pg_notify('bench', id::text) FROM i" :
-			"SELECT a.\"position\" FROM public.payload p, evstore.append('account-1', p.type, p.data) a WHERE p.k = 1");
+	if (strcmp(side, "consumer") == 0 || strcmp(side, "projection") == 0)
+		prepare(sender, "append",
+				"SELECT a.\"position\" FROM (SELECT array_agg(type) AS types, array_agg(data) AS data"
+				" FROM public.payload WHERE k <= " BATCH_SENT ") p,"
+				" evstore.append_arrays('account-1', p.types, p.data) a");
+	else
+		prepare(sender, "append", strcmp(side, "plain") == 0 ?
+				"WITH i AS (INSERT INTO plain.message (type, data) SELECT type, data FROM public.payload WHERE k = 1 RETURNING id)"
+				" SELECT id, pg_notify('bench', id::text) FROM i" :
+				"SELECT a.\"position\" FROM public.payload p, evstore.append('account-1', p.type, p.data) a WHERE p.k = 1");
 	open_receiver(database, side);
 	begin = now();
 	for (int i = 0; i < n; i++)
