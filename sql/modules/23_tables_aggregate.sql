@@ -28,6 +28,10 @@ COMMENT ON COLUMN evstore.aggregate.keep IS 'how many snapshots of a stream are 
 COMMENT ON COLUMN evstore.aggregate.state_path IS 'where in the state the name of the state is that transitions speak of';
 COMMENT ON COLUMN evstore.aggregate.transitions IS 'which events are allowed in which state; null: all';
 
+CREATE TRIGGER evstore_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON evstore.aggregate
+	FOR EACH STATEMENT EXECUTE FUNCTION evstore._subscription_changed();
+ALTER TABLE evstore.aggregate ENABLE ALWAYS TRIGGER evstore_changed;
+
 CREATE TABLE evstore.snapshot (
 	stream_id		bigint NOT NULL,
 	version			bigint NOT NULL,

@@ -10,8 +10,11 @@
 #include "access/relation.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "aggregate/aggregate.h"
@@ -29,8 +32,47 @@
 
 /* ---- definitions ---- */
 
-bool
-evs_aggregate_find(const char *stream, EvsAggregate *aggregate)
+/*
+ * A session keeps the definitions that it has used.  A trigger on
+ * evstore.aggregate, and any change of a function, make it look again.
+ */
+static uint64 version = 1;
+static uint64 cached_version = 0;
+static Oid	known_relid = InvalidOid;	/* of evstore.aggregate */
+static MemoryContext cache_context = NULL;
+static List *cache = NIL;
+
+static void
+invalidate_relation(Oid relid)
+{
+	if (relid == InvalidOid || relid == known_relid || !OidIsValid(known_relid))
+		version++;
+}
+
+static void
+invalidate_function(Datum arg, int cache_id, uint32 hash)
+{
+	version++;
+}
+
+static void
+listen_for_changes(void)
+{
+	static bool listening = false;
+
+	if (listening)
+		return;
+	evs_catalog_on_invalidate(invalidate_relation);
+	CacheRegisterSyscacheCallback(PROCOID, invalidate_function, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate_function, (Datum) 0);
+	cache_context = AllocSetContextCreate(TopMemoryContext, "evstore aggregates",
+										  ALLOCSET_SMALL_SIZES);
+	listening = true;
+}
+
+/* In the current memory context; NULL if there is none. */
+static EvsAggregate *
+look_up(const char *category)
 {
 	static EvsSpiPlan plan = {
 		.sql = "SELECT a.initial, a.transition, a.state_version, a.unknown_event = 'error',"
@@ -39,20 +81,77 @@ evs_aggregate_find(const char *stream, EvsAggregate *aggregate)
 		" FROM evstore.aggregate a WHERE a.category = $1",
 		.nargs = 1, .types = {TEXTOID},
 	};
-	int			len = evs_category_length(stream);
-	Datum		category = PointerGetDatum(cstring_to_text_with_len(stream, len));
-	EvsSpiRows	rows = evs_spi_call(&plan, &category, NULL);
+	Datum		arg = CStringGetTextDatum(category);
+	EvsSpiRows	rows = evs_spi_call(&plan, &arg, NULL);
+	EvsAggregate *result;
 
 	if (rows.nrows == 0)
+		return NULL;
+	result = palloc0(sizeof(EvsAggregate));
+	result->category = pstrdup(category);
+	result->initial = DatumGetJsonbPCopy(rows.values[0]);
+	result->transition_name = TextDatumGetCString(rows.values[1]);
+	result->state_version = DatumGetInt32(rows.values[2]);
+	result->unknown_is_error = DatumGetBool(rows.values[3]);
+	result->lost_is_error = DatumGetBool(rows.values[4]);
+	result->guarded = DatumGetBool(rows.values[5]);
+	result->transition = rows.nulls[6] ? InvalidOid : DatumGetObjectId(rows.values[6]);
+	return result;
+}
+
+/* A copy, since a transition may have the cache looked at again. */
+static void
+copy_definition(const EvsAggregate *from, EvsAggregate *to)
+{
+	*to = *from;
+	to->category = pstrdup(from->category);
+	to->transition_name = pstrdup(from->transition_name);
+	to->initial = (Jsonb *) pg_detoast_datum_copy((struct varlena *) from->initial);
+}
+
+static EvsAggregate *
+find_cached(const char *category)
+{
+	ListCell   *cell;
+
+	if (cached_version != version)
+	{
+		cache = NIL;
+		MemoryContextReset(cache_context);
+		return NULL;
+	}
+	foreach(cell, cache)
+		if (strcmp(((EvsAggregate *) lfirst(cell))->category, category) == 0)
+			return lfirst(cell);
+	return NULL;
+}
+
+bool
+evs_aggregate_find(const char *stream, EvsAggregate *aggregate)
+{
+	char	   *category = pnstrdup(stream, evs_category_length(stream));
+	EvsAggregate *found;
+
+	listen_for_changes();
+	known_relid = evs_catalog()->aggregate;
+	/* taking the lock is what lets invalidations in */
+	relation_close(evs_open(known_relid, AccessShareLock), AccessShareLock);
+	AcceptInvalidationMessages();
+	found = find_cached(category);
+	if (found == NULL)
+	{
+		uint64		before = version;
+		MemoryContext old = MemoryContextSwitchTo(cache_context);
+
+		found = look_up(category);
+		if (found != NULL)
+			cache = lappend(cache, found);
+		MemoryContextSwitchTo(old);
+		cached_version = before;
+	}
+	if (found == NULL)
 		return false;
-	aggregate->category = pnstrdup(stream, len);
-	aggregate->initial = DatumGetJsonbP(rows.values[0]);
-	aggregate->transition_name = TextDatumGetCString(rows.values[1]);
-	aggregate->state_version = DatumGetInt32(rows.values[2]);
-	aggregate->unknown_is_error = DatumGetBool(rows.values[3]);
-	aggregate->lost_is_error = DatumGetBool(rows.values[4]);
-	aggregate->guarded = DatumGetBool(rows.values[5]);
-	aggregate->transition = rows.nulls[6] ? InvalidOid : DatumGetObjectId(rows.values[6]);
+	copy_definition(found, aggregate);
 	return true;
 }
 

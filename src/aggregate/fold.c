@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -20,12 +21,12 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/params.h"
-#include "optimizer/optimizer.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/expandedrecord.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
@@ -35,6 +36,18 @@
 #include "catalog/catalog.h"
 #include "stream/event.h"
 #include "compat.h"
+
+/* Transitions whose planned calls a session keeps. */
+#define NCALLS 16
+
+typedef struct PlannedCall
+{
+	Oid			transition;
+	Oid			type;			/* evstore.event, which DROP EXTENSION changes */
+	Oid			user;			/* what names mean depends on these two */
+	char	   *search_path;
+	CachedExpression *plan;
+} PlannedCall;
 
 struct EvsFold
 {
@@ -111,15 +124,55 @@ make_parameter(int id, Oid type)
 	return (Node *) param;
 }
 
+static bool
+is_current(const PlannedCall *entry, Oid transition, Oid type)
+{
+	return entry->plan != NULL && entry->plan->is_valid && entry->transition == transition &&
+		entry->type == type && entry->user == GetUserId() &&
+		strcmp(entry->search_path, namespace_search_path) == 0;
+}
+
+static void
+plan_entry(PlannedCall *entry, Oid transition, Oid type)
+{
+	FuncExpr   *call = makeFuncExpr(transition, JSONBOID,
+									list_make2(make_parameter(1, JSONBOID),
+											   make_parameter(2, type)),
+									InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+
+	if (entry->plan != NULL)
+	{
+		FreeCachedExpression(entry->plan);
+		pfree(entry->search_path);
+	}
+	entry->plan = NULL;
+	entry->search_path = MemoryContextStrdup(TopMemoryContext, namespace_search_path);
+	entry->transition = transition;
+	entry->type = type;
+	entry->user = GetUserId();
+	entry->plan = GetCachedExpression((Node *) call);
+}
+
+/*
+ * The planned call of a transition, kept by the session until something that it
+ * depends on changes: inlining an SQL function takes as long as fifty events.
+ */
+static Expr *
+planned_call(Oid transition, Oid type)
+{
+	static PlannedCall calls[NCALLS];
+	PlannedCall *entry = &calls[transition % NCALLS];
+
+	if (!is_current(entry, transition, type))
+		plan_entry(entry, transition, type);
+	return (Expr *) copyObject(entry->plan->expr);
+}
+
 static void
 plan_call(EvsFold *fold)
 {
 	ParamListInfo params = makeParamList(2);
 	Oid			type = fold->desc->tdtypeid;
-	FuncExpr   *call = makeFuncExpr(fold->transition, JSONBOID,
-									list_make2(make_parameter(1, JSONBOID),
-											   make_parameter(2, type)),
-									InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 
 	params->params[0].ptype = JSONBOID;
 	params->params[1].ptype = type;
@@ -127,7 +180,7 @@ plan_call(EvsFold *fold)
 	fold->event = &params->params[1];
 	fold->econtext = CreateStandaloneExprContext();
 	fold->econtext->ecxt_param_list_info = params;
-	fold->call = ExecInitExprWithParams(expression_planner((Expr *) call), params);
+	fold->call = ExecInitExprWithParams(planned_call(fold->transition, type), params);
 }
 
 /* Into the memory whose turn it is next. */

@@ -41,7 +41,7 @@ relcache_callback(Datum arg, Oid relid)
 		relid == catalog.subscription ||
 		relid == catalog.slot_state || relid == catalog.subscription_member ||
 		relid == catalog.subscriptions_view || relid == catalog.snapshot ||
-		relid == catalog.projection)
+		relid == catalog.projection || relid == catalog.aggregate)
 		catalog_valid = false;
 
 	for (int i = 0; i < nhooks; i++)
@@ -145,6 +145,7 @@ fill_catalog(void)
 	catalog.snapshot = lookup(schema, "snapshot");
 	catalog.snapshot_pkey = lookup(schema, "snapshot_pkey");
 	catalog.projection = lookup(schema, "projection");
+	catalog.aggregate = lookup(schema, "aggregate");
 	refuse_distributed_tables();
 }
 
