@@ -368,9 +368,12 @@ handle_events(Batch *batch)
 	}
 }
 
-/* Events that failed before, and are due. */
+/*
+ * An event that failed before, and is due.  One behind another of its key that
+ * has failed in this batch, whose hash is among *failed, is so no more.
+ */
 static void
-handle_due_event(Batch *batch, const EvsDueEvent *due, Snapshot snapshot)
+handle_due_event(Batch *batch, const EvsDueEvent *due, Snapshot snapshot, List **failed)
 {
 	EvsLogRange range = {.after = due->position - 1, .up_to = due->position};
 	EvsLogCursor *cursor = evs_cursor_open(&range, snapshot);
@@ -385,16 +388,27 @@ handle_due_event(Batch *batch, const EvsDueEvent *due, Snapshot snapshot)
 		return;
 	}
 	evs_handler_get_event(cursor, due->data, &event.handled);
+	event.key_hash = evs_stream_key_hash(evs_cursor_stream_id(cursor));
 	evs_cursor_close(cursor);
+	if (list_member_oid(*failed, event.key_hash))
+		return;
 	batch->events = &event;
 	batch->nevents = 1;
 	if (try_calls(batch, 0, 1) < 0)
+	{
+		/* now, or a later one of its key that fails would wait for it */
+		evs_failed_forget(&batch->slot, due->position);
 		batch->run->handled++;
+	}
 	else
 	{
 		examine_error(batch);
 		evs_failed_nack(&batch->slot, due->position,
 						CStringGetTextDatum(batch->error->message), false, "retry", (Datum) 0, true);
+		/* not if it is skipped */
+		evs_failed_load(&batch->slot, &batch->failed);
+		if (evs_failed_must_wait(&batch->failed, event.key_hash, PG_INT64_MAX))
+			*failed = lappend_oid(*failed, event.key_hash);
 	}
 	batch->events = events;
 	batch->nevents = nevents;
@@ -416,11 +430,10 @@ handle_due_events(Batch *batch, Snapshot snapshot)
 {
 	int			n;
 	EvsDueEvent *due = evs_failed_take(&batch->slot, DUE_MAX, false, &n);
+	List	   *failed = NIL;
 
 	for (int i = 0; i < n; i++)
-		handle_due_event(batch, &due[i], snapshot);
-	/* those that were done are; what waited behind them is due next */
-	evs_failed_pass(&batch->slot, batch->slot.cursor, true);
+		handle_due_event(batch, &due[i], snapshot, &failed);
 	evs_failed_load(&batch->slot, &batch->failed);
 	batch->run->retry_at = batch->failed.next_retry;
 }
