@@ -163,6 +163,9 @@ BEGIN
 		AND (w.state <> 'not started' OR EXISTS (SELECT FROM evstore.workers l WHERE l.kind = 'launcher'));
 	RETURN QUERY SELECT 'the dispatcher runs where it should', bad IS NULL, bad;
 
+	SELECT string_agg(p, '; ') INTO bad FROM evstore._projection_problems() p;
+	RETURN QUERY SELECT 'projections go on', bad IS NULL, bad;
+
 	SELECT format('pid %s, gid %s, since %s', f.pid, f.gid, f.xact_start) INTO bad
 	FROM evstore.in_flight f
 	WHERE f.xact_start < clock_timestamp() - interval '5 minutes'
@@ -298,6 +301,7 @@ BEGIN ATOMIC
 		('admin', 'function', 'uninstall_sample', 'EXECUTE'),
 		('admin', 'function', '_snapshot_events', 'EXECUTE'),
 		('admin', 'function', '_snapshots_due', 'EXECUTE'),
+		('admin', 'function', '_projection_problems', 'EXECUTE'),
 		('admin', 'function', '_sample_path', 'EXECUTE'),
 		('admin', 'function', '_sample_names', 'EXECUTE'),
 		('admin', 'function', '_sample_event_types', 'EXECUTE'),

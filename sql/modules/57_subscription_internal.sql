@@ -118,13 +118,13 @@ BEGIN
 	SELECT * INTO s FROM evstore.subscription x WHERE x.name = _subscription.name FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'VS009',
-			MESSAGE = format('subscription "%s" does not exist', name),
-			DETAIL = jsonb_build_object('subscription', name)::text;
+			MESSAGE = format('%s "%s" does not exist', COALESCE(_subscription.kind, 'subscription'), name),
+			DETAIL = jsonb_build_object(COALESCE(_subscription.kind, 'subscription'), name)::text;
 	END IF;
 	IF s.kind <> _subscription.kind THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-			MESSAGE = format('"%s" is a projection', name),
-			HINT = 'Use the functions of projections.';
+			MESSAGE = format('"%s" is a %s', name, s.kind),
+			HINT = format('Use the functions of %ss.', s.kind);
 	END IF;
 	RETURN s;
 END

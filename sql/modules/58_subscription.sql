@@ -55,7 +55,8 @@ BEGIN
 				WHERE t.subscription = create_subscription.name);
 		END IF;
 		RAISE EXCEPTION USING ERRCODE = 'VS008',
-			MESSAGE = format('subscription "%s" already exists', name),
+			MESSAGE = (SELECT format('%s "%s" already exists', x.kind, x.name)
+				FROM evstore.subscription x WHERE x.name = create_subscription.name),
 			DETAIL = jsonb_build_object('subscription', name)::text;
 	END IF;
 	FOR i IN 0 .. slots - 1 LOOP

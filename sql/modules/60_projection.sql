@@ -359,6 +359,7 @@ DECLARE
 BEGIN
 	PERFORM evstore._projection_async(s.id, name);
 	UPDATE evstore.subscription x SET paused = true WHERE x.id = s.id AND NOT x.paused;
+	PERFORM evstore._audit('pause_projection', jsonb_build_object('projection', name));
 	PERFORM evstore._kick(s.id);
 END
 $$;
@@ -413,6 +414,7 @@ DECLARE
 BEGIN
 	PERFORM evstore._projection_async(s.id, name);
 	PERFORM evstore._projection_resume(s.id);
+	PERFORM evstore._audit('resume_projection', jsonb_build_object('projection', name));
 END
 $$;
 COMMENT ON FUNCTION evstore.resume_projection(text) IS 'go on after a pause, or after an error has stopped it';

@@ -58,7 +58,7 @@ typedef struct EvsSharedDatabase
 	bool		start_wanted;
 	EvsWorkerSlot dispatcher;	/* under the lock */
 	pg_atomic_uint32 touched;	/* something ended since the dispatcher looked */
-	pg_atomic_uint32 departed;	/* so did a session that had claims */
+	pg_atomic_uint32 departed;	/* a session that had claims has gone, or a worker come or gone */
 	pg_atomic_uint32 prepared;	/* != 0: a prepared transaction may hold a floor */
 	pg_atomic_uint32 store;		/* the sequence that safe belongs to */
 	pg_atomic_uint64 safe;

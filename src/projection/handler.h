@@ -46,7 +46,10 @@ extern void evs_handler_get_event(EvsLogCursor *cursor, Datum data, EvsHandledEv
  */
 extern void evs_handler_interrupt(void);
 
-/* Is this an error that says nothing about the event? */
+/*
+ * Is this an error that says nothing about the event?  Of resources, operators and
+ * other sessions; and that a table, a schema or a right has gone.
+ */
 extern bool evs_handler_error_is_transient(int sqlerrcode);
 
 #endif							/* EVSTORE_HANDLER_H */

@@ -99,7 +99,8 @@ throw_failed(const InlineBatch *batch, ErrorData *error)
 
 	evs_detail_begin(&detail);
 	evs_detail_string(&detail, "projection", batch->projection->title);
-	evs_detail_int(&detail, "position", batch->current);
+	if (batch->current > 0)
+		evs_detail_int(&detail, "position", batch->current);
 	evs_detail_string(&detail, "sqlstate", unpack_sql_state(error->sqlerrcode));
 	evs_detail_string(&detail, "message", error->message);
 	ereport(ERROR,
@@ -107,6 +108,7 @@ throw_failed(const InlineBatch *batch, ErrorData *error)
 			 errmsg("inline projection \"%s\" failed: %s", batch->projection->title,
 					error->message),
 			 errdetail_internal("%s", evs_detail_end(&detail)),
+			 error->hint != NULL ? errhint("%s", error->hint) : 0,
 			 error->context != NULL ? errcontext("%s", error->context) : 0));
 }
 

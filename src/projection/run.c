@@ -75,6 +75,7 @@ typedef struct Batch
 	bool		passed;			/* over events that must wait */
 	EvsHandler *handler;
 	ErrorData  *error;			/* the last one */
+	bool		first_threw;	/* it is known to be of the first event of its calls */
 	bool		stopped;		/* at an event that failed */
 } Batch;
 
@@ -205,7 +206,7 @@ call_with_array(Batch *batch, int start, int end)
 
 /*
  * Call the handler with events [start, end) in a subtransaction.  -1, or which
- * of them threw; with a handler that takes arrays, that is the first of several.
+ * of them threw; where that is not known, the first.
  */
 static int
 try_calls(Batch *batch, int start, int end)
@@ -213,6 +214,7 @@ try_calls(Batch *batch, int start, int end)
 	MemoryContext memory = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile int current = start;
+	volatile bool all_called = false;
 	volatile bool ok = true;
 
 	BeginInternalSubTransaction(NULL);
@@ -224,6 +226,7 @@ try_calls(Batch *batch, int start, int end)
 			call_with_array(batch, start, end);
 		else
 			call_one_by_one(batch, start, end, &current);
+		all_called = true;
 		check_constraints(batch);
 		PopActiveSnapshot();
 		ReleaseCurrentSubTransaction();
@@ -239,7 +242,11 @@ try_calls(Batch *batch, int start, int end)
 	PG_END_TRY();
 	MemoryContextSwitchTo(memory);
 	CurrentResourceOwner = owner;
-	return ok ? -1 : current;
+	if (ok)
+		return -1;
+	batch->first_threw = !batch->projection->batched && !all_called && current == start;
+	/* a constraint that was deferred does not tell which of them it was */
+	return all_called ? start : current;
 }
 
 /* Errors that are no event's fault go to whoever runs the projection. */
@@ -350,7 +357,7 @@ handle_events(Batch *batch)
 		examine_error(batch);
 		if (at > start)
 			end = at;			/* those before it, then it alone */
-		else if (batch->projection->batched && end - start > 1)
+		else if (end - start > 1 && !batch->first_threw)
 		{
 			known = true;
 			fails = end;

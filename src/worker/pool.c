@@ -33,6 +33,7 @@ typedef struct Owner
 	int			units;			/* partitions of its projections */
 	int			target;			/* workers that it is to have */
 	int			have;
+	int			running;		/* of them, with a process */
 	int			place;			/* when shares are given out */
 } Owner;
 
@@ -211,6 +212,15 @@ forget_lost(EvsSharedDatabase *database)
 	LWLockRelease(&evs_shmem()->lock);
 }
 
+static Owner *
+running_for(EvsSharedDatabase *database, List *owners, const EvsPoolSlot *slot)
+{
+	if (slot->database != database->oid || slot->stop_wanted || slot->worker.pid == 0)
+		return NULL;
+	return find_owner(owners, slot->owner);
+}
+
+/* Among those that have a process; a start that ends sets the dispatcher's latch. */
 static void
 divide_shares(EvsSharedDatabase *database, List *owners)
 {
@@ -218,12 +228,19 @@ divide_shares(EvsSharedDatabase *database, List *owners)
 
 	for (int i = 0; i < evs_shmem()->npool; i++)
 	{
-		Owner	   *owner = find_owner(owners, pool[i].owner);
+		Owner	   *owner = running_for(database, owners, &pool[i]);
+
+		if (owner != NULL)
+			owner->running++;
+	}
+	for (int i = 0; i < evs_shmem()->npool; i++)
+	{
+		Owner	   *owner = running_for(database, owners, &pool[i]);
 		uint32		share;
 
-		if (pool[i].database != database->oid || pool[i].stop_wanted || owner == NULL)
+		if (owner == NULL)
 			continue;
-		share = ((uint32) owner->place++ << 16) | (uint32) owner->have;
+		share = ((uint32) owner->place++ << 16) | (uint32) owner->running;
 		if (pg_atomic_exchange_u32(&pool[i].share, share) != share)
 			evs_shmem_set_latch(&pool[i].worker);
 	}

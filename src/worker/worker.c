@@ -256,6 +256,14 @@ tell_others(EvsSharedDatabase *database)
 	evs_shmem_call_launcher();
 }
 
+/* A worker of the pool has come or gone. */
+static void
+tell_dispatcher(EvsSharedDatabase *database)
+{
+	pg_atomic_write_u32(&database->departed, 1);
+	evs_shmem_set_latch(&database->dispatcher);
+}
+
 /* At exit: expected if the state says so, else a failure. */
 static void
 give_slot_back(int code, Datum arg)
@@ -280,8 +288,7 @@ give_slot_back(int code, Datum arg)
 	{
 		pg_atomic_write_u32(&my_pool->armed, 0);
 		pg_atomic_write_u64(&my_pool->busy_since, 0);
-		pg_atomic_write_u32(&database->departed, 1);
-		evs_shmem_set_latch(&database->dispatcher);
+		tell_dispatcher(database);
 		ConditionVariableBroadcast(&database->state_changed);
 		return;
 	}
@@ -362,6 +369,8 @@ evs_worker_running(EvsSharedDatabase *database)
 	unlock_area();
 	if (my_pool == NULL)
 		tell_others(database);
+	else
+		tell_dispatcher(database);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
