@@ -44,8 +44,16 @@
 /* How long to wait before a rebuild that was not far enough is tried again, in ms. */
 #define FINISH_PAUSE 200
 
-/* And one that could not lock what it needs. */
+/*
+ * And one that could not lock what it needs within so long: those who come to read
+ * the tables wait behind it.  The pause doubles with each time.
+ */
+#define FINISH_LOCK_TIMEOUT "200ms"
 #define LOCK_PAUSE 1000
+#define LOCK_PAUSE_MAX 30000
+
+/* After an error that is noted. */
+#define ERROR_PAUSE 1000
 
 extern PGDLLEXPORT void evs_projection_worker_main(Datum main_arg);
 
@@ -55,6 +63,8 @@ typedef struct Unit
 	EvsRun		run;
 	TimestampTz retry_at;		/* by evstore's clock; 0 = now */
 	TimestampTz finish_at;		/* of a rebuild: when to try to finish it; 0 = now */
+	bool		finishing;
+	int			not_locked;		/* how often it could not lock what it needs */
 	bool		idle;
 } Unit;
 
@@ -223,18 +233,27 @@ unit_failed(Unit *unit, MemoryContext scratch)
 	int			code = geterrcode();
 	char		message[EVS_WORKER_ERROR_MAX];
 
+	if (unit->finishing && code == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		long		pause = LOCK_PAUSE << Min(unit->not_locked++, 5);
+
+		unit->finish_at = TimestampTzPlusMilliseconds(evs_clock_now(),
+													  Min(pause, LOCK_PAUSE_MAX));
+	}
 	if (is_quiet(code))
 	{
 		evs_worker_catch_quietly(scratch);
 		SetUserIdAndSecContext(owner, 0);
 		set_pause(unit, TimestampTzPlusMilliseconds(evs_clock_now(), FINISH_PAUSE));
-		loaded_version = 0;
-		next_look = 0;
+		if (code != ERRCODE_LOCK_NOT_AVAILABLE)
+			loaded_version = next_look = 0;
+		unit->finishing = false;
 		return;
 	}
+	unit->finishing = false;
 	evs_worker_catch(scratch, message, sizeof(message));
 	SetUserIdAndSecContext(owner, 0);
-	set_pause(unit, TimestampTzPlusMilliseconds(evs_clock_now(), LOCK_PAUSE));
+	set_pause(unit, TimestampTzPlusMilliseconds(evs_clock_now(), ERROR_PAUSE));
 	PG_TRY();
 	{
 		TimestampTz retry_at;
@@ -290,12 +309,14 @@ finish_rebuild(Unit *unit)
 	bool		done;
 
 	begin(psprintf("evstore: finishing the rebuild of projection %s", unit->run.projection->title));
-	(void) set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION,
+	unit->finishing = true;
+	(void) set_config_option("lock_timeout", FINISH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
 	/* the tables must not be lost, since the old ones are gone then */
 	(void) set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
 	done = evs_rebuild_finish(unit->run.projection, true);
+	unit->finishing = false;
 	if (done)
 	{
 		commit();

@@ -2,7 +2,8 @@
 #
 # The demo: 20,000 real flights as 60,000 events, with every figure checked.
 #
-# Then two consumers share them, and one is killed.
+# Then two consumers share them, and one is killed; and a projection makes a read
+# model of them, which is rebuilt while it is read and while more events come.
 #
 # Wants a running server with evstore installed, in PGHOST, PGPORT, PGUSER and
 # PGDATABASE: a superuser and a database without evstore.  "make demo" starts
@@ -28,6 +29,17 @@ sql() {
 # shellcheck source=consume.sh
 . "$here/consume.sh"
 
+# A rebuild with appends and a reader beside it.
+project() {
+	local writer
+	sql -f "$here/project.sql"
+	sql -c 'CALL demo.load_single(20001, 20500)' &
+	writer=$!
+	sql -f "$here/rebuild.sql"
+	wait "$writer"
+	sql -f "$here/projected.sql"
+}
+
 # The setting belongs to the library, which the first session has to load.
 sql -f "$here/partition_size.sql"
 sql -f "$here/setup.sql"
@@ -51,6 +63,7 @@ sql -f "$here/totals.sql"
 consume_in_a_group
 sql -f "$here/poison.sql"
 wake_up
+project
 
 wrong=$(sql -c 'SELECT count(*) FROM demo.checked WHERE NOT ok')
 passed=$(sql -c 'SELECT count(*) FROM demo.checked WHERE ok')
