@@ -33,5 +33,20 @@ COMMIT;
 
 SELECT slot, epoch, position, stream, type FROM evstore.fetch('mailer', 'mailer-1');
 
+CREATE TABLE order_view (id text PRIMARY KEY, status text, total numeric);
+CREATE FUNCTION apply_order(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF e.type = 'OrderPlaced' THEN
+		INSERT INTO order_view VALUES (e.stream, 'placed', (e.data ->> 'total')::numeric);
+	ELSIF e.type = 'OrderPaid' THEN
+		UPDATE order_view SET status = 'paid' WHERE id = e.stream;
+	END IF;
+END $$;
+
+SELECT evstore.create_projection('orders', 'apply_order(evstore.event)', '{"categories": ["order"]}');
+SELECT evstore.start();    -- not needed where the library is preloaded
+SELECT evstore.wait_for_projection('orders');
+SELECT * FROM order_view ORDER BY id;
+
 \c :main
 DROP DATABASE evstore_readme;
