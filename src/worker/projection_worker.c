@@ -206,6 +206,8 @@ commit(void)
 								 GUC_ACTION_LOCAL, true, 0, false);
 	CommitTransactionCommand();
 	SetUserIdAndSecContext(owner, 0);
+	/* a trigger that was deferred to the end may have SET something */
+	ResetAllOptions();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	pgstat_report_stat(false);
 }
