@@ -247,8 +247,9 @@ unit_failed(Unit *unit, MemoryContext scratch)
 		evs_worker_catch_quietly(scratch);
 		SetUserIdAndSecContext(owner, 0);
 		set_pause(unit, TimestampTzPlusMilliseconds(evs_clock_now(), FINISH_PAUSE));
+		next_look = 0;
 		if (code != ERRCODE_LOCK_NOT_AVAILABLE)
-			loaded_version = next_look = 0;
+			loaded_version = 0;
 		unit->finishing = false;
 		return;
 	}
