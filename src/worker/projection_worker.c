@@ -46,7 +46,8 @@
 
 /*
  * And one that could not lock what it needs within so long: those who come to read
- * the tables wait behind it.  The pause doubles with each time.
+ * the tables wait behind it.  The pause doubles with each time.  Shorter than
+ * deadlock_timeout, so that DROP EXTENSION is not ended by a deadlock with it.
  */
 #define FINISH_LOCK_TIMEOUT "200ms"
 #define LOCK_PAUSE 1000
