@@ -186,7 +186,7 @@ for my $case ([ 'loop', 'loops' ], [ 'wait', 'waits' ])
 
 	append(1);
 	becomes('stopped', sub { projection($name) }, "$name: a handler that does not end stops its projection");
-	like(projection($name, 'last_error'), qr/^57014: .*ended after 200 ms/, "$name: the view says why");
+	like(projection($name, 'last_error'), qr/ended after 200 ms/, "$name: the view says why");
 	is(projection($name, 'last_error_position'), $position, "$name: and where");
 	is( $session->query(
 			"SELECT e.attempts, e.retry_at IS NULL FROM evstore.projection_error e JOIN evstore.subscription s ON s.id = e.projection_id WHERE s.name = '$name'"),
@@ -254,7 +254,7 @@ append(2);
 is(has_come('of_role_4'), 't', 'a role is dropped: other projections go on');
 is($session->query("SELECT evstore.wait_for_projection('orphan', NULL, '0.1 seconds')"), 'f', 'its own does not');
 is(projection('orphan', 'state, owner'), 'failing|role_5', 'which the view shows');
-like(projection('orphan', 'last_error'), qr/role "role_5" does not exist/, 'with the reason');
+like(projection('orphan', 'last_error'), qr/role "role_5".* does not exist/, 'with the reason');
 is_error($session, "SELECT evstore.run_projection('orphan')", '42704',
 	qr/role "role_5", which owned projection "orphan", does not exist.*alter_projection/s, 'run_projection() says it');
 $session->query('SET ROLE role_1');
@@ -378,7 +378,7 @@ is($session->try("SELECT version FROM evstore.append('inline-1', 't')"), 0, "a s
 is($session->query("SELECT DISTINCT who FROM app.seen WHERE name = 'in_line'"), "$me hostile", 'it has run as its owner');
 is( $session->query("SELECT DISTINCT what FROM app.tries WHERE name = 'inline' AND result LIKE 'done%' AND what <> 'RESET ROLE'"),
 	'', 'nothing that it tries is done');
-is_error($session, "SELECT evstore.append('inline-1', 'trap')", 'VS012', qr/security-restricted operation/,
+is_error($session, "SELECT evstore.append('inline-1', 'trap')", '42501', qr/security-restricted operation/,
 	'it cannot leave a trigger for the end of the transaction');
 is($session->query("SELECT current_setting('search_path') || current_setting('default_transaction_read_only')"),
 	'"$user", publicoff', 'nor settings');
