@@ -10,7 +10,7 @@
  *		take so many events by hundreds, or for so long: prints events a second
  *	client latency DATABASE fetch|fetch_durable|notify|plain RATE SECONDS
  *		from sending COMMIT to its arrival in another session: prints
- *		the median and the 99th percentile in microseconds
+ *		all times, sorted, in microseconds
  *	client latency DATABASE consumer|projection RATE SECONDS
  *		the same until a row that is written for it can be seen, with BATCH_SENT
  *		events in a transaction; uses functions of cases/projection.sh
@@ -741,7 +741,9 @@ run_latency(const char *database, const char *side, int rate, double seconds)
 		(void) receive_until(sender, now() + 100000000);
 	if (nseen < nsent)
 		die("latency", "not everything has come");
-	printf("%.0f %.0f\n", percentile(latency, n, 0.5), percentile(latency, n, 0.99));
+	qsort(latency, n, sizeof(int64_t), compare_int64);
+	for (int i = 0; i < n; i++)
+		printf("%.1f\n", latency[i] / 1000.0);
 }
 
 /* ---- flush ---- */

@@ -34,12 +34,39 @@ compare() {
 }
 
 # record CASE TEXT TARGET A B RATIO...
-record() {
-	local fields=("${@:1:5}") sorted
-	shift 5
+record() { record_as "${@:1:5}" "$(median "${@:6}")" "${@:6}"; }
+
+# record_as CASE TEXT TARGET A B RESULT RATIO...: where the result is not the median
+record_as() {
+	local fields=("${@:1:6}") sorted
+	shift 6
 	mapfile -t sorted < <(printf '%s\n' "$@" | sort -g)
-	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${fields[@]}" "$(median "$@")" "${sorted[0]}" "${sorted[-1]}" >>"$RESULTS"
+	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${fields[@]}" "${sorted[0]}" "${sorted[-1]}" >>"$RESULTS"
 	tail -n 1 "$RESULTS" | print_rows
+}
+
+# percentile P FILE...: of the numbers in all of them
+percentile() {
+	local p=$1
+	shift
+	sort -g -m "$@" | awk -v p="$p" '{ v[NR] = $1 } END { if (NR == 0) exit 1; print v[1 + int((NR - 1) * p / 100)] }'
+}
+
+# compare_times CASE WAY PLAIN TEXT TARGET: the median and the 99th percentile of the
+# times in $TMP/WAY.*.times and $TMP/PLAIN.*.times, a sorted file for each run.  The 99th
+# percentile of a run is that of its 30 slowest, which the disk makes as it likes: the
+# result is that of all runs together, and the range that of single runs.
+compare_times() {
+	local p i ours theirs ratios
+	for p in 50 99; do
+		ratios=()
+		for ((i = 0; i < BENCH_RUNS; i++)); do
+			ratios[i]=$(quotient "$(percentile "$p" "$TMP/$2.$i.times")" "$(percentile "$p" "$TMP/$3.$i.times")")
+		done
+		ours=$(percentile "$p" "$TMP/$2".*.times)
+		theirs=$(percentile "$p" "$TMP/$3".*.times)
+		record_as "$1" "$4: p$p, us" "$5" "$ours" "$theirs" "$(quotient "$ours" "$theirs")" "${ratios[@]}"
+	done
 }
 
 # fact NAME VALUE: a figure that is no comparison

@@ -24,16 +24,16 @@ case_latency() {
 # A figure is lost to noise easily, so all ways take turns, and NOTIFY is one of them.
 compare_latencies() {
 	local i way
-	local -A p50=() p99=()
+	rm -f "$TMP"/*.times
 	for ((i = 0; i < BENCH_RUNS; i++)); do
 		for way in plain fetch fetch_durable notify_1ms notify; do
-			read -r p50[$way.$i] p99[$way.$i] < <(latency_"$way")
+			"latency_$way" >"$TMP/$way.$i.times"
 		done
 	done
-	record_latency fetch 'fetch that waits, plain NOTIFY' '<=1.5'
-	record_latency fetch_durable 'the same, acks wait for the disk as well' -
-	record_latency notify_1ms "NOTIFY with notify_interval 1 ms, plain" '<=1.5'
-	record_latency notify "NOTIFY with the default of 10 ms, plain" -
+	compare_times latency fetch plain 'fetch that waits, plain NOTIFY' '<=1.5'
+	compare_times latency fetch_durable plain 'the same, acks wait for the disk as well' -
+	compare_times latency notify_1ms plain "NOTIFY with notify_interval 1 ms, plain" '<=1.5'
+	compare_times latency notify plain "NOTIFY with the default of 10 ms, plain" -
 }
 
 latency_plain() { "$CLIENT" latency latency plain "$LATENCY_RATE" "$BENCH_SECONDS"; }
@@ -41,17 +41,3 @@ latency_fetch() { "$CLIENT" latency latency fetch "$LATENCY_RATE" "$BENCH_SECOND
 latency_fetch_durable() { "$CLIENT" latency latency fetch_durable "$LATENCY_RATE" "$BENCH_SECONDS"; }
 latency_notify() { "$CLIENT" latency latency notify "$LATENCY_RATE" "$BENCH_SECONDS"; }
 latency_notify_1ms() { "$CLIENT" latency latency_1ms notify "$LATENCY_RATE" "$BENCH_SECONDS"; }
-
-# record_latency WAY TEXT TARGET, from p50 and p99 of the caller
-record_latency() {
-	local way=$1 figure i ours=() plain=() ratios=()
-	for figure in p50 p99; do
-		local -n values=$figure
-		for ((i = 0; i < BENCH_RUNS; i++)); do
-			ours[i]=${values[$way.$i]}
-			plain[i]=${values[plain.$i]}
-			ratios[i]=$(quotient "${ours[i]}" "${plain[i]}")
-		done
-		record latency "$2: $figure, us" "$3" "$(median "${ours[@]}")" "$(median "${plain[@]}")" "${ratios[@]}"
-	done
-}

@@ -143,7 +143,7 @@ append_unprojected() {
 
 case_projection_visible() {
 	local i side
-	local -A p50=() p99=()
+	rm -f "$TMP"/*.times
 	evstore_database visible
 	sql -d visible -o /dev/null <<-'END'
 		CREATE TABLE seen (stream text PRIMARY KEY, "position" bigint NOT NULL);
@@ -178,11 +178,10 @@ case_projection_visible() {
 	for ((i = 0; i < BENCH_RUNS; i++)); do
 		for side in consumer projection; do
 			visible_only "$side"
-			read -r p50[$side.$i] p99[$side.$i] < <("$CLIENT" latency visible "$side" "$VISIBLE_RATE" "$BENCH_SECONDS")
+			"$CLIENT" latency visible "$side" "$VISIBLE_RATE" "$BENCH_SECONDS" >"$TMP/$side.$i.times"
 		done
 	done
-	record_visible p50 -
-	record_visible p99 '<=1.5'
+	compare_times projection projection consumer '2,000 events/s until seen; waiting fetch, same write' '<=1.5'
 }
 
 # Only one of the two has work.
@@ -193,16 +192,4 @@ visible_only() {
 	else
 		sql -d visible -o /dev/null -c "SELECT evstore.pause_projection('seen')" -c "SELECT evstore.seek('consumed', 'end')"
 	fi
-}
-
-# record_visible FIGURE TARGET, from p50 and p99 of the caller
-record_visible() {
-	local i ours=() theirs=() ratios=()
-	local -n values=$1
-	for ((i = 0; i < BENCH_RUNS; i++)); do
-		ours[i]=${values[projection.$i]}
-		theirs[i]=${values[consumer.$i]}
-		ratios[i]=$(quotient "${ours[i]}" "${theirs[i]}")
-	done
-	record projection "2,000 events/s until seen, $1 in us; waiting fetch, same write" "$2" "$(median "${ours[@]}")" "$(median "${theirs[@]}")" "${ratios[@]}"
 }
