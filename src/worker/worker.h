@@ -62,7 +62,7 @@ extern void evs_worker_recovered(void);
 extern void evs_worker_sleep(long ms, uint32 wait_event);
 
 /* End on purpose, for this reason.  Does not return. */
-extern void evs_worker_end(EvsWorkerState state) pg_attribute_noreturn();
+extern void evs_worker_end(EvsWorkerState state);
 
 /* A copy of a slot, taken under the lock. */
 extern EvsWorkerSlot evs_worker_look(const EvsWorkerSlot *slot);
