@@ -13,6 +13,7 @@ CREATE TABLE evstore.projection (
 	statement_timeout	integer NOT NULL,
 	schema				text COLLATE "C" NOT NULL,
 	tables				text[] NOT NULL,
+	depends_on			text[] NOT NULL,
 	notify				boolean NOT NULL,
 	begins				bigint NOT NULL,
 	faulted				boolean NOT NULL DEFAULT false,
@@ -31,6 +32,7 @@ COMMENT ON COLUMN evstore.projection.handler IS 'quoted name with schema of a fu
 COMMENT ON COLUMN evstore.projection.batched IS 'the handler takes an array of events';
 COMMENT ON COLUMN evstore.projection.statement_timeout IS 'of one call, in milliseconds; 0: none';
 COMMENT ON COLUMN evstore.projection.schema IS 'where the handler finds and makes its tables';
+COMMENT ON COLUMN evstore.projection.depends_on IS 'names of projections that handle an event before this one';
 COMMENT ON COLUMN evstore.projection.begins IS 'position after which it begins';
 COMMENT ON COLUMN evstore.projection.faulted IS 'stopped by an error, until resume_projection()';
 COMMENT ON COLUMN evstore.projection.rebuild_of IS 'the projection that this one is going to replace';

@@ -61,6 +61,13 @@ BEGIN
 				PERFORM evstore._invalid('$.options.tables', 'must be an array of names of tables');
 			END IF;
 			p.tables := ARRAY(SELECT DISTINCT t FROM jsonb_array_elements_text(item.value) t ORDER BY t);
+		WHEN 'depends_on' THEN
+			IF item.type <> 'array' OR EXISTS (SELECT FROM jsonb_array_elements(
+					CASE item.type WHEN 'array' THEN item.value ELSE '[]' END) t (value)
+					WHERE jsonb_typeof(t.value) <> 'string') THEN
+				PERFORM evstore._invalid('$.options.depends_on', 'must be an array of names of projections');
+			END IF;
+			p.depends_on := ARRAY(SELECT DISTINCT t FROM jsonb_array_elements_text(item.value) t ORDER BY t);
 		WHEN 'notify' THEN
 			IF item.type <> 'boolean' THEN
 				PERFORM evstore._invalid('$.options.notify', 'must be true or false');
@@ -70,6 +77,10 @@ BEGIN
 			PERFORM evstore._invalid('$.options.' || item.key, 'is not known');
 		END CASE;
 	END LOOP;
+	IF p.mode = 'inline' AND cardinality(p.depends_on) > 0 THEN
+		PERFORM evstore._invalid('$.options.depends_on', 'has no meaning for an inline projection');
+	END IF;
+	PERFORM evstore._projection_dependencies(s.name, p.depends_on);
 	IF p.mode = 'inline' AND s.slots > 1 THEN
 		PERFORM evstore._invalid('$.options.partitions', 'has no meaning for an inline projection');
 	END IF;
@@ -77,6 +88,32 @@ END
 $$;
 COMMENT ON FUNCTION evstore._projection_options(evstore.projection, evstore.subscription, jsonb) IS
 	'a projection with options applied';
+
+-- VS010 unless a projection may depend on these: they are there, and none of them
+-- depends on it.
+CREATE OR REPLACE FUNCTION evstore._projection_dependencies(name text, depends_on text[]) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	missing text := (SELECT min(d) FROM unnest(depends_on) d
+		WHERE NOT EXISTS (SELECT FROM evstore.subscription s WHERE s.name = d AND s.kind = 'projection'));
+BEGIN
+	IF missing IS NOT NULL THEN
+		PERFORM evstore._invalid('$.options.depends_on', format('names projection "%s", which does not exist', missing));
+	END IF;
+	IF EXISTS (
+			WITH RECURSIVE others (name) AS (
+				SELECT unnest(depends_on)
+				UNION
+				SELECT unnest(p.depends_on)
+				FROM others o JOIN evstore.subscription s ON s.name = o.name JOIN evstore.projection p ON p.id = s.id)
+			SELECT FROM others o WHERE o.name = _projection_dependencies.name) THEN
+		PERFORM evstore._invalid('$.options.depends_on', 'would let the projection depend on itself');
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION evstore._projection_dependencies(text, text[]) IS 'raises VS010 unless a projection may depend on these';
 
 -- A function as it is stored; VS010 unless it can be a handler.
 CREATE OR REPLACE FUNCTION evstore._projection_handler(INOUT p evstore.projection, fn regprocedure)
@@ -194,6 +231,7 @@ BEGIN
 	p.batch_size := 1000;
 	p.statement_timeout := 60000;
 	p.tables := '{}';
+	p.depends_on := '{}';
 	p.notify := false;
 	changed := evstore._projection_options(p, s, COALESCE(options, '{}'));
 	p := changed.p;
@@ -250,7 +288,7 @@ BEGIN
 	UPDATE evstore.projection x
 	SET owner = COALESCE(_projection_alter.owner, x.owner), handler = p.handler, batched = p.batched,
 		on_error = p.on_error, batch_size = p.batch_size, statement_timeout = p.statement_timeout,
-		schema = p.schema, tables = p.tables, notify = p.notify
+		schema = p.schema, tables = p.tables, depends_on = p.depends_on, notify = p.notify
 	WHERE x.id = p.id;
 	IF (s.retry, s.on_failure) IS DISTINCT FROM (o.retry, o.on_failure) THEN
 		UPDATE evstore.subscription x SET retry = s.retry, on_failure = s.on_failure WHERE x.id = s.id;
@@ -324,7 +362,8 @@ COMMENT ON FUNCTION evstore._projection_failed(bigint, integer, bigint, integer,
  * attempts, up to a minute apart), statement_timeout (of one call: seconds, or an
  * interval as text; default 60, 0: none), partitions (1 to 64, default 1), schema
  * (default: the handler's), tables (those in the schema that the handler writes;
- * rebuild and reset need them), notify (on channel evstore_prj_<name> with each
+ * rebuild and reset need them), depends_on (names of projections: an event is handled
+ * after they have, or have parked it; default none), notify (on channel evstore_prj_<name> with each
  * checkpoint; default false).
  * With mode inline and a start in the past, the events that are there are handled
  * now, and appends wait.
@@ -505,6 +544,11 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
 			MESSAGE = format('projection "%s" belongs to an aggregate', name),
 			HINT = 'Set the aggregate''s option "snapshot_every" to null.';
+	ELSIF EXISTS (SELECT FROM evstore.projection p WHERE name = ANY (p.depends_on)) THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('projection "%s" depends on projection "%s"', (SELECT min(x.name)
+				FROM evstore.projection p JOIN evstore.subscription x ON x.id = p.id WHERE _projection_drop.name = ANY (p.depends_on)), name),
+			HINT = 'Drop it first, or change its option "depends_on".';
 	END IF;
 	PERFORM evstore._projection_remove(s.id);
 	PERFORM evstore._audit('drop_projection', jsonb_build_object('projection', name));

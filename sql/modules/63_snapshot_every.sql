@@ -44,6 +44,7 @@ BEGIN
 	p.statement_timeout := 600000;
 	p.schema := (parse_ident(a.transition))[1];
 	p.tables := '{}';
+	p.depends_on := '{}';
 	p.notify := false;
 	p.begins := 0;
 	PERFORM evstore._projection_store(p, s);

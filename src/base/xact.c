@@ -34,6 +34,7 @@ static int	ncommit_hooks = 0;
 static bool worker_requested = false;
 static uint32 kicked = 0;
 static uint32 progressed = 0;
+static uint32 workers = 0;
 
 void
 evs_xact_wake_dispatcher(void)
@@ -58,10 +59,10 @@ kick_buckets(void)
 		else if (progressed & (1 << i))
 			ConditionVariableBroadcast(&database->standby[i]);
 	}
-	if (kicked == 0)
-		return;
-	evs_shmem_wake_pool(database, kicked);
-	evs_xact_wake_dispatcher();
+	if ((kicked | workers) != 0)
+		evs_shmem_wake_pool(database, kicked | workers);
+	if (kicked != 0)
+		evs_xact_wake_dispatcher();
 }
 
 /* Only a request: the launcher looks at it. */
@@ -85,11 +86,11 @@ release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, 
 		release_hook();
 	if (!is_top_level)
 		return;
-	if ((kicked | progressed) != 0)
+	if ((kicked | progressed | workers) != 0)
 	{
 		if (is_commit)
 			kick_buckets();
-		kicked = progressed = 0;
+		kicked = progressed = workers = 0;
 	}
 	if (worker_requested)
 	{
@@ -155,6 +156,13 @@ evs_xact_tell_waiters(int bucket)
 {
 	register_callbacks();
 	progressed |= 1 << bucket;
+}
+
+void
+evs_xact_wake_workers(uint32 buckets)
+{
+	register_callbacks();
+	workers |= buckets;
 }
 
 void

@@ -27,6 +27,9 @@ extern void evs_xact_kick(int bucket);
 /* The same for those who wait for the progress of one, and not for its events. */
 extern void evs_xact_tell_waiters(int bucket);
 
+/* The same for workers that sleep for one of these buckets. */
+extern void evs_xact_wake_workers(uint32 buckets);
+
 /* When it has committed, have the dispatcher of this database started. */
 extern void evs_xact_request_worker(void);
 

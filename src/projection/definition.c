@@ -11,6 +11,7 @@
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -49,7 +50,10 @@ evs_projection_version(void)
 #define COLUMNS \
 	"p.id, s.name, p.owner, p.handler, p.batched, p.mode = 'inline', p.on_error = 'stop'," \
 	" p.notify, s.paused, p.batch_size, p.statement_timeout, s.slots," \
-	" COALESCE(p.rebuild_of, 0), p.schema, p.base_schema, COALESCE(o.name, s.name), p.faulted" \
+	" COALESCE(p.rebuild_of, 0), p.schema, p.base_schema, COALESCE(o.name, s.name), p.faulted," \
+	" ARRAY(SELECT d.name::text FROM evstore.subscription d JOIN evstore.projection e ON e.id = d.id" \
+	" WHERE d.name = ANY (p.depends_on) AND e.mode = 'async')," \
+	" ARRAY(SELECT d.id FROM evstore.projection d WHERE s.name = ANY (d.depends_on))" \
 	" FROM evstore.projection p JOIN evstore.subscription s ON s.id = p.id" \
 	" LEFT JOIN evstore.subscription o ON o.id = p.rebuild_of"
 
@@ -61,6 +65,33 @@ make_search_path(const char *schema, const char *base_schema)
 		return psprintf("%s, pg_temp", quote_identifier(schema));
 	return psprintf("%s, %s, pg_temp", pstrdup(quote_identifier(schema)),
 					pstrdup(quote_identifier(base_schema)));
+}
+
+static List *
+get_names(Datum array)
+{
+	Datum	   *names;
+	int			n;
+	List	   *result = NIL;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &n);
+	for (int i = 0; i < n; i++)
+		result = lappend(result, TextDatumGetCString(names[i]));
+	return result;
+}
+
+static uint32
+get_buckets(Datum array)
+{
+	Datum	   *ids;
+	int			n;
+	uint32		result = 0;
+
+	deconstruct_array(DatumGetArrayTypeP(array), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &ids, NULL, &n);
+	for (int i = 0; i < n; i++)
+		result |= 1 << evs_subscription_bucket(DatumGetInt64(ids[i]));
+	return result;
 }
 
 static EvsProjection *
@@ -87,6 +118,8 @@ from_row(const EvsSpiRows *rows, uint64 row)
 										   nulls[14] ? NULL : TextDatumGetCString(values[14]));
 	result->title = TextDatumGetCString(values[15]);
 	result->faulted = DatumGetBool(values[16]);
+	result->depends_on = get_names(values[17]);
+	result->dependents = get_buckets(values[18]);
 	return result;
 }
 

@@ -31,6 +31,8 @@ typedef struct EvsProjection
 	int			timeout;		/* of one call, ms; 0 = none */
 	int			slots;
 	int64		rebuild_of;		/* 0 = it is not the rebuild of another one */
+	List	   *depends_on;		/* names of others that must have handled an event before */
+	uint32		dependents;		/* wait buckets of those that depend on it */
 } EvsProjection;
 
 /* All, rebuilds too, by id; in the current memory context. */

@@ -31,6 +31,7 @@
 #include "catalog/catalog.h"
 #include "exec/spi.h"
 #include "projection/handler.h"
+#include "projection/progress.h"
 #include "projection/run.h"
 #include "stream/cursor.h"
 #include "stream/position.h"
@@ -136,9 +137,9 @@ wanted(const Batch *batch)
 		batch->projection->batch_size;
 }
 
-/* The snapshot was taken after the safe position. */
+/* The snapshot was taken after the safe position, which the end is not beyond. */
 static void
-gather(Batch *batch, int64 safe, Snapshot snapshot)
+gather(Batch *batch, int64 end, Snapshot snapshot)
 {
 	EvsRun	   *run = batch->run;
 	EvsLogRange range = {.after = batch->slot.cursor, .filter = batch->subscription.filter};
@@ -147,7 +148,7 @@ gather(Batch *batch, int64 safe, Snapshot snapshot)
 
 	if (run->seq == batch->slot.seq)
 		range.after = Max(range.after, run->scanned);
-	range.up_to = Min(safe, range.after + SCAN_MAX);
+	range.up_to = Min(end, range.after + SCAN_MAX);
 	if (batch->subscription.slots > 1)
 	{
 		range.skip = is_other_slot;
@@ -491,6 +492,7 @@ write_slot(Batch *batch)
 		batch->run->retry_at = batch->failed.next_retry;
 	}
 	evs_xact_tell_waiters(evs_subscription_bucket(slot->subscription_id));
+	evs_xact_wake_workers(batch->projection->dependents);
 	if (batch->projection->notify)
 		Async_Notify(psprintf("evstore_prj_%s", batch->projection->name),
 					 psprintf(INT64_FORMAT, slot->checkpoint));
@@ -545,7 +547,7 @@ run_batch(Batch *batch)
 	bool		due = has_due_events(batch);
 
 	EVS_DEBUG_POINT("projection_gather");
-	gather(batch, safe, snapshot);
+	gather(batch, evs_projection_allowed(run->projection, safe, snapshot), snapshot);
 	/* what they wait for may be done with in this batch: they get rows now */
 	if (batch->passed)
 		evs_failed_hold(&batch->slot, batch->scanned);

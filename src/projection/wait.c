@@ -2,82 +2,26 @@
  * wait.c
  *	  Waiting for projections.
  *
- * A projection has got to a position if its checkpoint has, or if there is
- * nothing for it between the two: a checkpoint moves with events only.
+ * Who waits is woken with each batch of the projection, and looks how far it is.
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/errors.h"
 #include "base/wait.h"
-#include "catalog/catalog.h"
 #include "exec/spi.h"
 #include "projection/definition.h"
+#include "projection/progress.h"
 #include "projection/wait.h"
-#include "stream/cursor.h"
 #include "stream/in_flight.h"
 #include "stream/position.h"
 #include "subscription/definition.h"
-#include "subscription/slot.h"
 #include "compat.h"
-
-typedef struct SlotFilter
-{
-	int			slots;
-	int			slot;
-} SlotFilter;
-
-static bool
-is_other_slot(void *arg, int64 stream_id)
-{
-	SlotFilter *filter = arg;
-
-	return evs_subscription_slot_of(evs_stream_key_hash(stream_id), filter->slots) != filter->slot;
-}
-
-/* Is there an event for the slot in (after, up_to]? */
-static bool
-has_event(const EvsSubscription *subscription, int slot, int64 after, int64 up_to,
-		  Snapshot snapshot)
-{
-	SlotFilter	filter = {.slots = subscription->slots, .slot = slot};
-	EvsLogRange range = {
-		.after = after, .up_to = up_to, .filter = subscription->filter,
-		.skip = is_other_slot, .skip_arg = &filter,
-	};
-	EvsLogCursor *cursor = evs_cursor_open(&range, snapshot);
-	bool		found = evs_cursor_next(cursor);
-
-	evs_cursor_close(cursor);
-	return found;
-}
-
-static bool
-slots_have_come(const EvsSubscription *subscription, int64 up_to, int64 safe, Snapshot snapshot)
-{
-	Relation	states = evs_open(evs_catalog()->slot_state, AccessShareLock);
-	bool		come = true;
-
-	for (int i = 0; i < subscription->slots && come; i++)
-	{
-		EvsSlot		slot = {0};
-
-		if (!evs_slot_read(states, subscription->id, i, &slot))
-			come = false;
-		else if (slot.checkpoint < up_to)
-			come = safe >= up_to && slot.cursor == slot.checkpoint &&
-				!has_event(subscription, i, slot.cursor, up_to, snapshot);
-	}
-	relation_close(states, AccessShareLock);
-	return come;
-}
 
 static void
 throw_stopped(const EvsProjection *projection)
@@ -117,7 +61,7 @@ has_come(const char *name, bool is_inline, int64 up_to)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	evs_subscription_pin();
 	subscription = *evs_subscription_find(name);
-	come = slots_have_come(&subscription, up_to, safe, snapshot);
+	come = evs_projection_reached(&subscription, up_to, safe, snapshot) >= up_to;
 	UnregisterSnapshot(snapshot);
 	if (!come && subscription.paused)
 	{

@@ -8,7 +8,7 @@ CREATE EXTENSION IF NOT EXISTS evstore;
 LOAD 'evstore';
 SET jit = off;
 
-SELECT plan(142);
+SELECT plan(155);
 
 CREATE SCHEMA rm;
 CREATE TABLE rm.seen (n bigserial, position bigint, stream text, type text, data jsonb);
@@ -68,7 +68,7 @@ FROM (VALUES ('{"mode": "sync"}', '$.options.mode'), ('{"mode": 1}', '$.options.
 	('{"batch_size": 1.5}', '$.options.batch_size'), ('{"batch_size": "10"}', '$.options.batch_size'), ('{"partitions": 65}', '$.options.partitions'), ('{"partitions": 0}', '$.options.partitions'),
 	('{"mode": "inline", "partitions": 2}', '$.options.partitions'), ('{"retry": "no"}', '$.retry.preset'), ('{"statement_timeout": -1}', '$.options.statement_timeout'),
 	('{"statement_timeout": "2 days"}', '$.options.statement_timeout'), ('{"schema": ""}', '$.options.schema'), ('{"schema": null}', '$.options.schema'), ('{"tables": "seen"}', '$.options.tables'),
-	('{"tables": [1]}', '$.options.tables'), ('{"tables": ["nowhere"]}', '$.options.tables'), ('{"tables": ["seen"], "schema": "public"}', '$.options.tables'), ('{"notify": 1}', '$.options.notify'),
+	('{"tables": [1]}', '$.options.tables'), ('{"tables": ["nowhere"]}', '$.options.tables'), ('{"tables": ["seen"], "schema": "public"}', '$.options.tables'), ('{"notify": 1}', '$.options.notify'), ('{"depends_on": "x"}', '$.options.depends_on'), ('{"depends_on": [1]}', '$.options.depends_on'), ('{"depends_on": ["nobody"]}', '$.options.depends_on'), ('{"depends_on": ["p"]}', '$.options.depends_on'),
 	('{"nothing": 1}', '$.options.nothing'), ('[]', '$.options')) AS o (o, path);
 SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection('p', 'rm.see(evstore.event)', '{"type": "x"}') $$), 'VS010 {"path": "$.type"}', 'the filter is checked');
 SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection('p', 'rm.see(evstore.event)', start => 'then') $$), '22023', 'so is the start');
@@ -234,6 +234,29 @@ SELECT is((SELECT count(DISTINCT position) FROM rm.seen), 200::bigint, 'all part
 SELECT is_empty($$ SELECT 1 FROM (SELECT position, lag(position) OVER (PARTITION BY stream ORDER BY n) AS before FROM rm.seen) AS s WHERE before > position $$, '... each stream in order');
 SELECT is((SELECT count(*) FROM rm.seen), 200::bigint, '... once');
 SELECT evstore.drop_projection('parts') \g /dev/null
+
+-- ---- projections that depend on others ----
+
+TRUNCATE rm.seen;
+SELECT evstore.append('d-1', 'First') \g /dev/null
+SELECT evstore.append('e-1', 'Other') \g /dev/null
+SELECT evstore.append('d-1', 'Second') \g /dev/null
+SELECT evstore.create_projection('base', 'rm.see(evstore.event)', '{"categories": ["d"]}', options => '{"partitions": 2, "on_error": "park", "retry": {"max_attempts": 2, "initial": 1, "jitter": 0}}') \g /dev/null
+SELECT evstore.create_projection('upon', 'rm.see(evstore.event)', '{"categories": ["d", "e"]}', options => '{"depends_on": ["base"]}') \g /dev/null
+SELECT is(pg_temp.outcome($$ SELECT evstore.alter_projection('base', options => '{"depends_on": ["upon"]}') $$), 'VS010 {"path": "$.options.depends_on"}', 'no two depend on each other');
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_projection('x', 'rm.see(evstore.event)', options => '{"depends_on": ["base"], "mode": "inline"}') $$), 'VS010 {"path": "$.options.depends_on"}', 'an inline one depends on none');
+SELECT is(evstore.run_projection('upon'), 0::bigint, 'nothing is handled before the other has');
+SELECT is(evstore.run_projection('base', 1), 1::bigint, 'the other handles one');
+SELECT is(evstore.run_projection('upon'), 2::bigint, '... which may be handled now, and what does not concern the other');
+SELECT is(evstore.run_projection('base') + evstore.run_projection('upon'), 2::bigint, 'then the rest');
+SELECT evstore.append('d-1', 'Bad', '{"what": "d"}') \g /dev/null
+SELECT is(evstore.run_projection('base') + evstore.run_projection('upon'), 0::bigint, 'an event that the other is still trying is waited for');
+SELECT pg_temp.later('5 seconds') \g /dev/null
+CREATE OR REPLACE FUNCTION rm.see_all(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO seen (position, stream, type, data) VALUES (e.position, e.stream, e.type, e.data); END $$;
+SELECT evstore.alter_projection('upon', 'rm.see_all(evstore.event)') \g /dev/null
+SELECT is(evstore.run_projection('base') + evstore.run_projection('upon'), 1::bigint, '... until it is parked');
+SELECT is(pg_temp.outcome($$ SELECT evstore.drop_projection('base') $$), '55000', 'what others depend on is not dropped');
+SELECT evstore.drop_projection('upon'), evstore.drop_projection('base') \g /dev/null
 
 -- ---- causation ----
 
