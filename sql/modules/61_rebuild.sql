@@ -168,7 +168,16 @@ DECLARE
 	statement text;
 BEGIN
 	PERFORM evstore._rebuild_check(schema, tables);
-	-- all locks first, in the order in which the tables are named
+	-- all locks first: views, as who reads them does; then tables, in the order in which they are named.
+	-- LOCK would lock whatever else a view reads; this locks it, and changes nothing.
+	FOR t IN SELECT DISTINCT v.oid, v.oid::regclass::text AS name, v.relowner
+			FROM evstore._projection_tables(schema, tables) y
+				JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = y AND d.classid = 'pg_rewrite'::regclass
+				JOIN pg_rewrite r ON r.oid = d.objid
+				JOIN pg_class v ON v.oid = r.ev_class AND v.relkind = 'v'
+			ORDER BY v.oid DESC LOOP
+		EXECUTE format('ALTER VIEW %s OWNER TO %I', t.name, pg_get_userbyid(t.relowner));
+	END LOOP;
 	FOR t IN SELECT y::text AS name FROM evstore._projection_tables(schema, tables) y LOOP
 		EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', t.name);
 	END LOOP;
