@@ -14,12 +14,41 @@ END
 $$;
 COMMENT ON FUNCTION evstore._rebuild_refused(text, text) IS 'raises 55000';
 
+-- What the owner of a projection may not do, but has to when a table is replaced.
+CREATE OR REPLACE FUNCTION evstore._rebuild_forbidden(table_id oid, table_owner oid, schema text, owner text)
+RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT x.what FROM (
+		SELECT format('does not own it, but %I', pg_get_userbyid(table_owner))
+		WHERE NOT pg_has_role(owner, table_owner, 'USAGE')
+		UNION ALL
+		SELECT format('may not create tables in schema %I', schema)
+		WHERE NOT has_schema_privilege(owner, schema, 'CREATE')
+		UNION ALL
+		SELECT format('may not replace view %s', v.oid::regclass)
+		FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class AND v.relkind = 'v'
+		WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = table_id
+			AND NOT (pg_has_role(owner, v.relowner, 'USAGE') AND has_schema_privilege(owner, v.relnamespace, 'CREATE'))
+		UNION ALL
+		SELECT format('may not change publication %I', u.pubname)
+		FROM pg_publication_rel l JOIN pg_publication u ON u.oid = l.prpubid
+		WHERE l.prrelid = table_id AND NOT pg_has_role(owner, u.pubowner, 'USAGE')
+		UNION ALL
+		SELECT format('may not execute trigger function %s', g.tgfoid::regprocedure)
+		FROM pg_trigger g
+		WHERE g.tgrelid = table_id AND NOT g.tgisinternal AND NOT has_function_privilege(owner, g.tgfoid, 'EXECUTE')
+	) x (what) ORDER BY 1 LIMIT 1;
+END;
+COMMENT ON FUNCTION evstore._rebuild_forbidden(oid, oid, text, text) IS 'a right that a role needs to replace a table, and has not';
+
 /*
  * Can the tables be replaced by others of the same form?  What is defined with
  * them is made again (columns, constraints, indexes, triggers, rights, views);
  * what others know of them is not.
  */
-CREATE OR REPLACE FUNCTION evstore._rebuild_check(schema text, tables text[]) RETURNS void
+CREATE OR REPLACE FUNCTION evstore._rebuild_check(schema text, tables text[], owner text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -27,8 +56,17 @@ DECLARE
 	t record;
 	name text;
 BEGIN
-	FOR t IN SELECT c.oid, c.oid::regclass::text AS name, c.relkind, c.relispartition, c.relrowsecurity
+	FOR t IN SELECT c.oid, c.oid::regclass::text AS name, c.relkind, c.relispartition, c.relrowsecurity, c.relowner
 			FROM evstore._projection_tables(schema, tables) x JOIN pg_class c ON c.oid = x LOOP
+		-- what role owner is going to do at the end
+		name := evstore._rebuild_forbidden(t.oid, t.relowner, schema, owner);
+		IF name IS NOT NULL THEN
+			PERFORM evstore._rebuild_refused(t.name, format('role %I %s', owner, name));
+		END IF;
+		SELECT r.rulename INTO name FROM pg_rewrite r WHERE r.ev_class = t.oid LIMIT 1;
+		IF FOUND THEN
+			PERFORM evstore._rebuild_refused(t.name, format('it has rule %I', name));
+		END IF;
 		IF t.relkind = 'p' OR t.relispartition
 				OR EXISTS (SELECT FROM pg_inherits i WHERE t.oid IN (i.inhrelid, i.inhparent)) THEN
 			PERFORM evstore._rebuild_refused(t.name, 'it is partitioned, or inherits');
@@ -58,7 +96,7 @@ BEGIN
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION evstore._rebuild_check(text, text[]) IS 'raises 55000 for tables that cannot be rebuilt';
+COMMENT ON FUNCTION evstore._rebuild_check(text, text[], text) IS 'raises 55000 for tables that cannot be rebuilt';
 
 -- As evstore's owner: the definition of a rebuild, and its schema.
 CREATE OR REPLACE FUNCTION evstore._rebuild_begin(name text, OUT id bigint, OUT shadow text)
@@ -89,7 +127,7 @@ BEGIN
 			MESSAGE = format('function %s sets a search_path of its own, so it cannot be pointed at other tables', p.handler),
 			HINT = 'Define it without SET search_path: a projection sets one for it.';
 	END IF;
-	PERFORM evstore._rebuild_check(p.schema, p.tables);
+	PERFORM evstore._rebuild_check(p.schema, p.tables, p.owner);
 	s.kind := 'rebuild';
 	s.name := '$rebuild-' || p.id;
 	s.paused := false;
@@ -123,12 +161,14 @@ DECLARE
 	t record;
 	x record;
 BEGIN
-	FOR t IN SELECT c.oid, c.relname, c.reloptions, c.relpersistence,
+	FOR t IN SELECT c.oid, c.relname, c.relpersistence,
+				c.reloptions || ARRAY(SELECT 'toast.' || o FROM pg_class o1, unnest(o1.reloptions) o
+					WHERE o1.oid = c.reltoastrelid) AS reloptions,
 				COALESCE((SELECT a.amname FROM pg_am a WHERE a.oid = c.relam), 'heap') AS method
 			FROM evstore._projection_tables(schema, tables) y JOIN pg_class c ON c.oid = y LOOP
-		EXECUTE format('CREATE %s TABLE %I.%I (LIKE %I.%I INCLUDING ALL EXCLUDING INDEXES) USING %I %s',
+		EXECUTE format('CREATE %s TABLE %I.%I (LIKE %I.%I INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS) USING %I %s',
 			CASE t.relpersistence WHEN 'u' THEN 'UNLOGGED' END, shadow, t.relname, schema, t.relname, t.method,
-			CASE WHEN t.reloptions IS NOT NULL THEN format('WITH (%s)', (SELECT string_agg(format('%s=%L',
+			CASE WHEN t.reloptions <> '{}' THEN format('WITH (%s)', (SELECT string_agg(format('%s=%L',
 				(SELECT string_agg(quote_ident(q), '.') FROM unnest(string_to_array(split_part(o, '=', 1), '.')) q),
 				substr(o, strpos(o, '=') + 1)), ', ')
 				FROM unnest(t.reloptions) o)) END);
@@ -165,9 +205,10 @@ DECLARE
 	t record;
 	x record;
 	after text[] := '{}';
+	at_end text[] := '{}';
 	statement text;
 BEGIN
-	PERFORM evstore._rebuild_check(schema, tables);
+	PERFORM evstore._rebuild_check(schema, tables, current_user);
 	-- all locks first: views, as who reads them does; then tables, in the order in which they are named.
 	-- LOCK would lock whatever else a view reads; this locks it, and changes nothing.
 	FOR t IN SELECT DISTINCT v.oid, v.oid::regclass::text AS name, v.relowner
@@ -182,8 +223,9 @@ BEGIN
 		EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', t.name);
 	END LOOP;
 	-- what is to be said of the new tables, by the names of the old ones
-	FOR t IN SELECT c.oid, c.relname, c.relacl, c.relowner, c.relreplident
-			FROM evstore._projection_tables(schema, tables) y JOIN pg_class c ON c.oid = y LOOP
+	FOR t IN SELECT c.oid, c.relname, c.relacl, c.relowner, c.relreplident, n.relacl AS new_acl
+			FROM evstore._projection_tables(schema, tables) y JOIN pg_class c ON c.oid = y
+				JOIN pg_class n ON n.relname = c.relname AND n.relnamespace = quote_ident(shadow)::regnamespace LOOP
 		after := after || ARRAY(
 			SELECT pg_get_triggerdef(g.oid) FROM pg_trigger g WHERE g.tgrelid = t.oid AND NOT g.tgisinternal
 			ORDER BY g.tgname);
@@ -191,14 +233,22 @@ BEGIN
 			SELECT format('ALTER TABLE %I.%I %s TRIGGER %I', schema, t.relname,
 				CASE g.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE REPLICA' END, g.tgname)
 			FROM pg_trigger g WHERE g.tgrelid = t.oid AND NOT g.tgisinternal AND g.tgenabled <> 'O' ORDER BY g.tgname);
-		IF t.relacl IS NOT NULL THEN
-			after := after || format('REVOKE ALL ON %I.%I FROM %I', schema, t.relname, pg_get_userbyid(t.relowner));
+		IF t.relowner <> current_user::regrole THEN
+			after := after || format('ALTER TABLE %I.%I OWNER TO %I', schema, t.relname, pg_get_userbyid(t.relowner));
 		END IF;
+		-- not those that default privileges have given to the new one
+		after := after || ARRAY(
+			SELECT DISTINCT format('REVOKE ALL ON %I.%I FROM %s', schema, t.relname,
+				CASE a.grantee WHEN 0 THEN 'PUBLIC' WHEN current_user::regrole THEN quote_ident(pg_get_userbyid(t.relowner))
+					ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
+			FROM aclexplode(CASE WHEN t.relacl IS NOT NULL OR t.new_acl IS NOT NULL
+				THEN COALESCE(t.new_acl, acldefault('r', t.relowner)) END) a);
 		after := after || ARRAY(
 			SELECT format('GRANT %s ON %I.%I TO %s%s', a.privilege_type, schema, t.relname,
 				CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
 				CASE WHEN a.is_grantable AND a.grantee <> t.relowner THEN ' WITH GRANT OPTION' ELSE '' END)
-			FROM aclexplode(t.relacl) a ORDER BY 1);
+			FROM aclexplode(COALESCE(t.relacl, CASE WHEN t.new_acl IS NOT NULL THEN acldefault('r', t.relowner) END)) a
+			ORDER BY 1);
 		after := after || ARRAY(
 			SELECT format('GRANT %s (%I) ON %I.%I TO %s%s', a.privilege_type, c.attname, schema, t.relname,
 				CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
@@ -210,10 +260,32 @@ BEGIN
 		after := after || ARRAY(
 			SELECT format('ALTER PUBLICATION %I ADD TABLE %I.%I', u.pubname, schema, t.relname)
 			FROM pg_publication_rel r JOIN pg_publication u ON u.oid = r.prpubid WHERE r.prrelid = t.oid);
+		after := after || ARRAY(
+			SELECT format('COMMENT ON CONSTRAINT %I ON %I.%I IS %L', k.conname, schema, t.relname, d)
+			FROM pg_constraint k, obj_description(k.oid, 'pg_constraint') d WHERE k.conrelid = t.oid AND d IS NOT NULL
+			UNION ALL
+			SELECT format('COMMENT ON TRIGGER %I ON %I.%I IS %L', g.tgname, schema, t.relname, d)
+			FROM pg_trigger g, obj_description(g.oid, 'pg_trigger') d WHERE g.tgrelid = t.oid AND d IS NOT NULL
+			UNION ALL
+			SELECT format('COMMENT ON INDEX %I.%I IS %L', schema, c.relname, d)
+			FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid, obj_description(c.oid, 'pg_class') d
+			WHERE i.indrelid = t.oid AND d IS NOT NULL
+			UNION ALL
+			SELECT format('ALTER TABLE %I.%I CLUSTER ON %I', schema, t.relname, c.relname)
+			FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = t.oid AND i.indisclustered
+			UNION ALL
+			SELECT format('ALTER TABLE %I.%I REPLICA IDENTITY USING INDEX %I', schema, t.relname, c.relname)
+			FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = t.oid AND i.indisreplident
+			UNION ALL
+			SELECT format('ALTER TABLE %I.%I ALTER COLUMN %I SET STATISTICS %s', schema, t.relname, c.attname, c.attstattarget)
+			FROM pg_attribute c WHERE c.attrelid = t.oid AND c.attnum > 0 AND NOT c.attisdropped AND c.attstattarget >= 0);
 		IF t.relreplident IN ('f', 'n') THEN
 			after := after || format('ALTER TABLE %I.%I REPLICA IDENTITY %s', schema, t.relname,
 				CASE t.relreplident WHEN 'f' THEN 'FULL' ELSE 'NOTHING' END);
 		END IF;
+		-- their names are taken until the old tables are gone
+		at_end := at_end || ARRAY(
+			SELECT pg_get_statisticsobjdef(e.oid) FROM pg_statistic_ext e WHERE e.stxrelid = t.oid ORDER BY e.oid);
 		-- sequences that defaults of both tables draw from
 		FOR x IN SELECT q.relname AS sequence, a.attname
 				FROM pg_depend d JOIN pg_class q ON q.oid = d.objid AND q.relkind = 'S'
@@ -246,6 +318,9 @@ BEGIN
 	-- no CASCADE: what nobody knew of must not go with them
 	FOR t IN SELECT y::text AS name FROM evstore._projection_tables(aside, tables) y LOOP
 		EXECUTE format('DROP TABLE %s', t.name);
+	END LOOP;
+	FOREACH statement IN ARRAY at_end LOOP
+		EXECUTE statement;
 	END LOOP;
 	EXECUTE format('DROP SCHEMA %I, %I', aside, shadow);
 END
