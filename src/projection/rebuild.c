@@ -101,6 +101,14 @@ evs_rebuild_begin(const char *name)
 	run_as_owner(DatumGetInt64(rows.values[0]), owner, "SELECT evstore._rebuild_make($1, $2, $3)");
 }
 
+static bool
+is_there(const EvsProjection *rebuild)
+{
+	EvsProjection *now = evs_projection_find_rebuild(rebuild->rebuild_of);
+
+	return now != NULL && now->id == rebuild->id;
+}
+
 bool
 evs_rebuild_cancel(const EvsProjection *projection)
 {
@@ -116,6 +124,9 @@ evs_rebuild_cancel(const EvsProjection *projection)
 	arg = Int64GetDatum(rebuild->id);
 	for (int i = 0; i < rebuild->slots; i++)
 		(void) evs_slot_lock(rebuild->id, i, true);
+	/* who had them may have ended it */
+	if (!is_there(rebuild))
+		return false;
 	run_as_owner(rebuild->id, evs_projection_owner(projection), "SELECT evstore._rebuild_drop($3)");
 	(void) evs_spi_call(&remove, &arg, NULL);
 	return true;
