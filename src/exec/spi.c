@@ -9,6 +9,7 @@
 #include "nodes/parsenodes.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
+#include "utils/snapmgr.h"
 #include "utils/memutils.h"
 
 #include "catalog/catalog.h"
@@ -123,8 +124,8 @@ copy_rows(EvsSpiRows *rows, MemoryContext context)
 	MemoryContextSwitchTo(old);
 }
 
-EvsSpiRows
-evs_spi_call(EvsSpiPlan *plan, Datum *values, const char *nulls)
+static EvsSpiRows
+call(EvsSpiPlan *plan, Datum *values, const char *nulls, bool read_only)
 {
 	MemoryContext context = CurrentMemoryContext;
 	EvsSpiRows	rows = {0};
@@ -134,11 +135,29 @@ evs_spi_call(EvsSpiPlan *plan, Datum *values, const char *nulls)
 	evs_spi_begin(&spi, true);
 	if (plan->plan == NULL)
 		prepare(plan);
-	result = SPI_execute_plan(plan->plan, values, nulls, false, 0);
+	result = SPI_execute_plan(plan->plan, values, nulls, read_only, 0);
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
 	copy_rows(&rows, context);
 	evs_spi_end(&spi);
+	return rows;
+}
+
+EvsSpiRows
+evs_spi_call(EvsSpiPlan *plan, Datum *values, const char *nulls)
+{
+	return call(plan, values, nulls, false);
+}
+
+EvsSpiRows
+evs_spi_call_latest(EvsSpiPlan *plan, Datum *values, const char *nulls)
+{
+	EvsSpiRows	rows;
+
+	/* read_only: by the active snapshot */
+	PushActiveSnapshot(GetLatestSnapshot());
+	rows = call(plan, values, nulls, true);
+	PopActiveSnapshot();
 	return rows;
 }
 

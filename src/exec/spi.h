@@ -63,6 +63,9 @@ typedef struct EvsSpiRows
  */
 extern EvsSpiRows evs_spi_call(EvsSpiPlan *plan, Datum *values, const char *nulls);
 
+/* The same for a query that is to see what has been committed, whatever the isolation level. */
+extern EvsSpiRows evs_spi_call_latest(EvsSpiPlan *plan, Datum *values, const char *nulls);
+
 /*
  * In a procedure that was called outside of a transaction block: commit, so
  * that no snapshot is held.  false, and nothing done, if that is not possible.

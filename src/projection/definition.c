@@ -123,11 +123,12 @@ from_row(const EvsSpiRows *rows, uint64 row)
 	return result;
 }
 
+/* No append may miss one, by a snapshot that is older. */
 List *
 evs_projection_list(void)
 {
 	static EvsSpiPlan plan = {.sql = "SELECT " COLUMNS " ORDER BY p.id"};
-	EvsSpiRows	rows = evs_spi_call(&plan, NULL, NULL);
+	EvsSpiRows	rows = evs_spi_call_latest(&plan, NULL, NULL);
 	List	   *result = NIL;
 
 	known_relid = evs_catalog()->projection;
