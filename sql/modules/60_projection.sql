@@ -243,7 +243,9 @@ BEGIN
 		-- appends that do not know of it yet end first, and others wait
 		LOCK TABLE ONLY evstore.event_log IN SHARE MODE;
 	END IF;
-	p.begins := evstore._start_position(start);
+	-- with the log locked, what was appended is safe, though that may not be known yet
+	p.begins := CASE WHEN p.mode = 'inline' AND start = 'end' THEN evstore._last_position()
+		ELSE evstore._start_position(start) END;
 	PERFORM evstore._projection_store(p, s);
 	PERFORM evstore._audit('create_projection', jsonb_build_object('projection', name, 'owner', owner,
 		'handler', p.handler, 'mode', p.mode));

@@ -82,7 +82,8 @@ look_up(const char *category)
 		.nargs = 1, .types = {TEXTOID},
 	};
 	Datum		arg = CStringGetTextDatum(category);
-	EvsSpiRows	rows = evs_spi_call(&plan, &arg, NULL);
+	/* what is kept must not be as of the transaction's snapshot */
+	EvsSpiRows	rows = evs_spi_call_latest(&plan, &arg, NULL);
 	EvsAggregate *result;
 
 	if (rows.nrows == 0)
