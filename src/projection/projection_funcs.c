@@ -229,28 +229,60 @@ evs_cancel_rebuild(PG_FUNCTION_ARGS)
 
 /* ---- running and waiting ---- */
 
-/* All partitions, once; returns how many events. */
-static int64
-run_partitions(const EvsProjection *projection, int64 max_count, bool *idle)
+/* How often a partition is run anew because definitions have changed. */
+#define STALE_MAX 5
+
+static void
+report_event_error(const EvsRun *run)
 {
+	ereport(WARNING,
+			(errcode(ERRCODE_EVS_HANDLER_FAILED),
+			 errmsg("projection \"%s\" failed on an event: %s", run->projection->title, run->error),
+			 run->faulted ? errhint("It has been stopped; go on with evstore.resume_projection().") : 0));
+}
+
+/* The projection of the name, or its rebuild; NULL if there is none. */
+static EvsProjection *
+find(const char *name, bool rebuild)
+{
+	EvsProjection *projection = evs_projection_find(name);
+
+	return rebuild ? evs_projection_find_rebuild(projection->id) : projection;
+}
+
+/* One partition, once; false if it is not there or not to be run. */
+static bool
+run_partition(const char *name, bool rebuild, EvsRun *run)
+{
+	for (int i = 0; i < STALE_MAX; i++)
+	{
+		run->version = evs_projection_version();
+		run->projection = find(name, rebuild);
+		if (run->projection == NULL || run->projection->paused ||
+			run->slot >= run->projection->slots)
+			return false;
+		evs_projection_run(run);
+		if (run->status != EVS_RUN_STALE)
+			break;
+	}
+	if (run->error != NULL)
+		report_event_error(run);
+	return true;
+}
+
+/* All partitions, once; returns how many events.  idle: there was nothing more. */
+static int64
+run_partitions(const char *name, bool rebuild, int64 max_count, bool *idle)
+{
+	EvsRun		run = {.max_count = max_count, .had_error = true};
 	int64		handled = 0;
 
 	*idle = true;
-	for (int i = 0; i < projection->slots && !projection->paused; i++)
+	for (; run_partition(name, rebuild, &run); run.slot++)
 	{
-		EvsRun		run = {
-			.projection = projection, .slot = i, .max_count = max_count, .had_error = true,
-		};
-
-		evs_projection_run(&run);
 		handled += run.handled;
 		*idle &= run.status == EVS_RUN_IDLE && run.retry_at == 0;
-		if (run.error != NULL)
-			ereport(WARNING,
-					(errcode(ERRCODE_EVS_HANDLER_FAILED),
-					 errmsg("projection \"%s\" failed on an event: %s", projection->title,
-							run.error),
-					 run.faulted ? errhint("It has been stopped; go on with evstore.resume_projection().") : 0));
+		run.seq = 0;
 	}
 	return handled;
 }
@@ -259,9 +291,9 @@ run_partitions(const EvsProjection *projection, int64 max_count, bool *idle)
 Datum
 evs_run_projection(PG_FUNCTION_ARGS)
 {
-	EvsProjection *projection = evs_projection_find(get_name(fcinfo));
-	EvsProjection *rebuild;
+	char	   *name = get_name(fcinfo);
 	int64		max_count = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT64(1);
+	EvsProjection *rebuild;
 	int64		handled;
 	bool		idle;
 
@@ -277,13 +309,15 @@ evs_run_projection(PG_FUNCTION_ARGS)
 						"a transaction that has appended" :
 						"a transaction with an isolation level above READ COMMITTED"),
 				 errhint("Commit first.")));
-	handled = run_partitions(projection, max_count, &idle);
-	rebuild = evs_projection_find_rebuild(projection->id);
-	if (rebuild != NULL && !rebuild->paused)
+	handled = run_partitions(name, false, max_count, &idle);
+	handled += run_partitions(name, true, max_count, &idle);
+	if (idle)
 	{
-		handled += run_partitions(rebuild, max_count, &idle);
-		if (idle)
-			(void) evs_rebuild_finish(rebuild, false);
+		uint64		version = evs_projection_version();
+
+		rebuild = find(name, true);
+		if (rebuild != NULL && !rebuild->paused)
+			(void) evs_rebuild_finish(rebuild, version, false);
 	}
 	PG_RETURN_INT64(handled);
 }

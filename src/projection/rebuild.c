@@ -137,6 +137,7 @@ evs_rebuild_cancel(const EvsProjection *projection)
 typedef struct Finish
 {
 	const EvsProjection *rebuild;
+	uint64		version;		/* of projections when that was loaded */
 	EvsProjection *original;
 	Relation	states;
 	int64	   *reached;		/* by slot */
@@ -173,7 +174,9 @@ goal(Finish *finish, int slot)
 static bool
 catch_up(Finish *finish, int slot, bool in_worker)
 {
-	EvsRun		run = {.projection = finish->rebuild, .slot = slot, .in_worker = in_worker};
+	EvsRun		run = {
+		.projection = finish->rebuild, .version = finish->version, .slot = slot, .in_worker = in_worker,
+	};
 	int64		wanted = goal(finish, slot);
 
 	for (int i = 0; i < BATCHES_MAX; i++)
@@ -228,9 +231,9 @@ hand_over(Finish *finish)
 }
 
 bool
-evs_rebuild_finish(const EvsProjection *rebuild, bool in_worker)
+evs_rebuild_finish(const EvsProjection *rebuild, uint64 version, bool in_worker)
 {
-	Finish		finish = {.rebuild = rebuild, .original = evs_projection_find(rebuild->title)};
+	Finish		finish = {.rebuild = rebuild, .version = version, .original = evs_projection_find(rebuild->title)};
 	bool		ok = true;
 
 	EVS_DEBUG_POINT("rebuild_finish");

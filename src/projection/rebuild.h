@@ -14,10 +14,10 @@ extern void evs_rebuild_begin(const char *name);
 extern bool evs_rebuild_cancel(const EvsProjection *projection);
 
 /*
- * If the rebuild is as far as the projection, let it take its place.  false: not
+ * If the rebuild, loaded at this version of projections, is as far as the projection, let it take its place.  false: not
  * yet, and the transaction is to be rolled back, since it has locked much.
  */
-extern bool evs_rebuild_finish(const EvsProjection *rebuild, bool in_worker);
+extern bool evs_rebuild_finish(const EvsProjection *rebuild, uint64 version, bool in_worker);
 
 /* Empty the projection's tables, as its owner. */
 extern void evs_rebuild_truncate(const EvsProjection *projection);

@@ -523,6 +523,12 @@ take_slot(Batch *batch)
 		return false;
 	}
 	batch->subscription = *evs_subscription_find(run->projection->name);
+	/* what was changed with the slot locked, or before, counts */
+	if (run->version != evs_projection_version())
+	{
+		run->status = EVS_RUN_STALE;
+		return false;
+	}
 	if (batch->subscription.paused || batch->subscription.id != run->projection->id ||
 		!evs_slot_read(batch->states, run->projection->id, run->slot, slot))
 	{

@@ -14,7 +14,8 @@ typedef enum EvsRunStatus
 	EVS_RUN_DONE,				/* events were handled, or failed; there may be more */
 	EVS_RUN_IDLE,				/* nothing to do now */
 	EVS_RUN_BUSY,				/* somebody else is at it */
-	EVS_RUN_PAUSED				/* or stopped by an error */
+	EVS_RUN_PAUSED,				/* or stopped by an error */
+	EVS_RUN_STALE				/* definitions have changed: load them again */
 } EvsRunStatus;
 
 /*
@@ -24,6 +25,7 @@ typedef enum EvsRunStatus
 typedef struct EvsRun
 {
 	const EvsProjection *projection;
+	uint64		version;		/* of projections when it was loaded */
 	int			slot;
 	int64		max_count;		/* 0: as the projection says */
 	bool		in_worker;

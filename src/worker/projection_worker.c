@@ -95,7 +95,7 @@ find_unit(List *list, int64 id, int slot)
 }
 
 static List *
-add_units(List *list, const EvsProjection *projection)
+add_units(List *list, const EvsProjection *projection, uint64 version)
 {
 	for (int i = 0; i < projection->slots; i++)
 	{
@@ -108,6 +108,7 @@ add_units(List *list, const EvsProjection *projection)
 			unit->run.scanned = known->run.scanned;
 		}
 		unit->run.projection = projection;
+		unit->run.version = version;
 		unit->run.slot = i;
 		unit->run.in_worker = true;
 		unit->run.had_error = true;
@@ -140,7 +141,7 @@ load_units(void)
 
 		if (!projection->paused && !projection->is_inline &&
 			get_role_oid(projection->owner, true) == owner)
-			loaded = add_units(loaded, projection);
+			loaded = add_units(loaded, projection, current);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextSetParent(context, TopMemoryContext);
@@ -303,6 +304,8 @@ run_batch(Unit *unit)
 	pg_atomic_write_u64(&place->busy_since, 0);
 	unit->retry_at = run->retry_at;
 	unit->idle = run->status != EVS_RUN_DONE;
+	if (run->status == EVS_RUN_STALE)
+		loaded_version = 0;
 	return run->status == EVS_RUN_DONE;
 }
 
@@ -319,7 +322,7 @@ finish_rebuild(Unit *unit)
 	/* the tables must not be lost, since the old ones are gone then */
 	(void) set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
-	done = evs_rebuild_finish(unit->run.projection, true);
+	done = evs_rebuild_finish(unit->run.projection, unit->run.version, true);
 	unit->finishing = false;
 	if (done)
 	{
