@@ -8,7 +8,7 @@ CREATE EXTENSION IF NOT EXISTS evstore;
 LOAD 'evstore';
 SET jit = off;
 
-SELECT plan(155);
+SELECT plan(156);
 
 CREATE SCHEMA rm;
 CREATE TABLE rm.seen (n bigserial, position bigint, stream text, type text, data jsonb);
@@ -273,6 +273,29 @@ SELECT results_eq($$ SELECT r.correlation_id, r.causation_id = c.event_id FROM e
 SELECT is((SELECT correlation_id FROM evstore.events WHERE stream = 'reaction-0'), 'flow-7', '... and of its correlation');
 SELECT is((SELECT evstore.append_one('later', 'Other') * 0 + count(causation_id) FROM evstore.events WHERE stream = 'later'), 0::bigint, 'but no event of others is');
 SELECT evstore.drop_projection('react') \g /dev/null
+
+-- ---- NOTIFY ----
+
+-- the next notification, with which the answer to a statement comes at the latest
+CREATE FUNCTION pg_temp.heard() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	result text;
+BEGIN
+	FOR i IN 1 .. 1000 LOOP
+		PERFORM * FROM dblink('listener', 'SELECT 1') AS t (one int);
+		SELECT notify_name || ' ' || extra INTO result FROM dblink_get_notify('listener');
+		EXIT WHEN result IS NOT NULL;
+	END LOOP;
+	RETURN result;
+END $$;
+SELECT dblink_connect('listener', 'dbname=' || current_database() || ' host=' || split_part(current_setting('unix_socket_directories'), ',', 1) || ' port=' || current_setting('port')) \g /dev/null
+SELECT dblink_exec('listener', 'LISTEN evstore_prj_told') \g /dev/null
+SELECT evstore.create_projection('told', 'rm.see_all(evstore.event)', '{"categories": ["told"]}', options => '{"notify": true}') \g /dev/null
+SELECT position AS told FROM evstore.append('told-1', 'Said') \gset
+SELECT evstore.run_projection('told') \g /dev/null
+SELECT is(pg_temp.heard(), 'evstore_prj_told ' || :told, 'a listener is told of the checkpoint');
+SELECT dblink_disconnect('listener') \g /dev/null
+SELECT evstore.drop_projection('told') \g /dev/null
 
 -- ---- inline ----
 
