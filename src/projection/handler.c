@@ -49,7 +49,8 @@
 struct EvsHandler
 {
 	const EvsProjection *projection;
-	MemoryContext call_context; /* of one call */
+	MemoryContext context;		/* until it is ended */
+	MemoryContext call_context; /* of one call; reset after each */
 	FmgrInfo	function;
 	Oid			event_type;
 	Oid			user;			/* before */
@@ -206,7 +207,9 @@ evs_handler_begin(const EvsProjection *projection)
 	Oid			argument;
 
 	handler->projection = projection;
-	handler->call_context = AllocSetContextCreate(CurrentMemoryContext, "evstore handler",
+	handler->context = AllocSetContextCreate(CurrentMemoryContext, "evstore handler",
+											 ALLOCSET_SMALL_SIZES);
+	handler->call_context = AllocSetContextCreate(handler->context, "evstore handler call",
 												  ALLOCSET_DEFAULT_SIZES);
 	handler->event_type = event_type();
 	argument = projection->batched ? get_array_type(handler->event_type) : handler->event_type;
@@ -223,7 +226,7 @@ evs_handler_begin(const EvsProjection *projection)
 	handler->has_timer = start_timer(projection->timeout);
 	handler->callback.func = abandon;
 	handler->callback.arg = handler;
-	MemoryContextRegisterResetCallback(handler->call_context, &handler->callback);
+	MemoryContextRegisterResetCallback(handler->context, &handler->callback);
 	return handler;
 }
 
@@ -234,7 +237,7 @@ evs_handler_end(EvsHandler *handler)
 	/* not what it has set, either */
 	AtEOXact_GUC(false, handler->guc_level);
 	SetUserIdAndSecContext(handler->user, handler->sec_context);
-	MemoryContextDelete(handler->call_context);
+	MemoryContextDelete(handler->context);
 }
 
 /* ---- calls ---- */
