@@ -290,6 +290,7 @@ stop_at(Batch *batch, int64 position)
 	rows = evs_spi_call(&plan, args, NULL);
 	slot->lease_until = DatumGetTimestampTz(rows.values[0]);
 	batch->run->retry_at = slot->lease_until;
+	batch->run->stands = true;
 	batch->run->faulted = DatumGetBool(rows.values[1]);
 	batch->stopped = true;
 }
@@ -486,7 +487,7 @@ write_slot(Batch *batch)
 	}
 	EVS_DEBUG_POINT("projection_checkpoint");
 	evs_slot_write(batch->states, slot);
-	if (slot->pending)
+	if (slot->pending && !batch->stopped)
 	{
 		evs_failed_load(slot, &batch->failed);
 		batch->run->retry_at = batch->failed.next_retry;
@@ -538,6 +539,7 @@ take_slot(Batch *batch)
 	if (slot->attempts > 0 && slot->lease_until > evs_clock_now())
 	{
 		run->retry_at = slot->lease_until;
+		run->stands = true;
 		run->status = EVS_RUN_IDLE;
 		return false;
 	}
@@ -583,6 +585,7 @@ evs_projection_run(EvsRun *run)
 	run->status = EVS_RUN_IDLE;
 	run->handled = 0;
 	run->retry_at = 0;
+	run->stands = false;
 	run->error = NULL;
 	run->faulted = false;
 	evs_subscription_pin();

@@ -33,6 +33,7 @@ typedef struct EvsRun
 	EvsRunStatus status;
 	int64		handled;		/* events, in this batch */
 	TimestampTz retry_at;		/* something is due then; 0 = no */
+	bool		stands;			/* and nothing can be done before */
 	char	   *error;			/* of an event that failed in this batch, or NULL */
 	bool		faulted;		/* and that has stopped the projection */
 

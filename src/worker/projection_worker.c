@@ -63,10 +63,10 @@ typedef struct Unit
 {
 	EvsRun		run;
 	TimestampTz retry_at;		/* by evstore's clock; 0 = now */
+	bool		stands;			/* and not before; else new events may be handled */
 	TimestampTz finish_at;		/* of a rebuild: when to try to finish it; 0 = now */
 	bool		finishing;
 	int			not_locked;		/* how often it could not lock what it needs */
-	bool		idle;
 } Unit;
 
 static EvsSharedDatabase *database;
@@ -218,7 +218,7 @@ static void
 set_pause(Unit *unit, TimestampTz until)
 {
 	unit->retry_at = until;
-	unit->idle = true;
+	unit->stands = true;
 }
 
 /* What is tried again in a moment is no news for the log. */
@@ -303,7 +303,7 @@ run_batch(Unit *unit)
 	commit();
 	pg_atomic_write_u64(&place->busy_since, 0);
 	unit->retry_at = run->retry_at;
-	unit->idle = run->status != EVS_RUN_DONE;
+	unit->stands = run->stands;
 	if (run->status == EVS_RUN_STALE)
 		loaded_version = 0;
 	return run->status == EVS_RUN_DONE;
@@ -343,7 +343,7 @@ serve_unit(Unit *unit, MemoryContext scratch)
 {
 	volatile bool did = false;
 
-	if (unit->retry_at != 0 && unit->retry_at > evs_clock_now())
+	if (unit->stands && unit->retry_at > evs_clock_now())
 		return false;
 	PG_TRY();
 	{
