@@ -338,6 +338,8 @@ evs_inline_catch_up(const EvsProjection *projection, int64 after, int64 up_to)
 {
 	EvsLogRange range = {.after = after, .up_to = up_to};
 
+	/* the handler may append */
+	load();
 	evs_subscription_pin();
 	return run_projection(projection, range, false);
 }
