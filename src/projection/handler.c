@@ -37,6 +37,7 @@
 
 #include "base/errors.h"
 #include "catalog/catalog.h"
+#include "exec/spi.h"
 #include "projection/handler.h"
 #include "stream/cause.h"
 #include "stream/event.h"
@@ -267,6 +268,25 @@ call(EvsHandler *handler, Datum argument)
 	PG_END_TRY();
 	pgstat_end_function_usage(&usage, true);
 	CommandCounterIncrement();
+}
+
+void
+evs_handler_check_constraints(EvsHandler *handler)
+{
+	bool		was_in_call = in_call;
+
+	if (handler->has_timer)
+		call_started = GetCurrentTimestamp();
+	in_call = true;
+	PG_TRY();
+	{
+		evs_spi_run_alone("SET CONSTRAINTS ALL IMMEDIATE");
+	}
+	PG_FINALLY();
+	{
+		in_call = was_in_call;
+	}
+	PG_END_TRY();
 }
 
 static void

@@ -35,6 +35,9 @@ extern void evs_handler_end(EvsHandler *handler);
 extern void evs_handler_call(EvsHandler *handler, const EvsHandledEvent *event);
 extern void evs_handler_call_batch(EvsHandler *handler, const EvsHandledEvent *const *events, int n);
 
+/* Check constraints, and run triggers, that were deferred: as a call, which can be ended. */
+extern void evs_handler_check_constraints(EvsHandler *handler);
+
 /* Was the call that has just thrown ended by the limit?  Asked once. */
 extern bool evs_handler_timed_out(void);
 

@@ -170,14 +170,6 @@ gather(Batch *batch, int64 end, Snapshot snapshot)
 
 /* ---- calls ---- */
 
-/* Constraints that wait for the end would throw where no event is to blame. */
-static void
-check_constraints(const Batch *batch)
-{
-	if (batch->run->in_worker)
-		evs_spi_run_alone("SET CONSTRAINTS ALL IMMEDIATE");
-}
-
 static void
 call_one_by_one(Batch *batch, int start, int end, volatile int *current)
 {
@@ -228,7 +220,9 @@ try_calls(Batch *batch, int start, int end)
 		else
 			call_one_by_one(batch, start, end, &current);
 		all_called = true;
-		check_constraints(batch);
+		/* constraints that wait for the end would throw where no event is to blame */
+		if (batch->run->in_worker)
+			evs_handler_check_constraints(batch->handler);
 		PopActiveSnapshot();
 		ReleaseCurrentSubTransaction();
 	}
