@@ -5,7 +5,7 @@
  * create_subscription(name, filter, start, slots, options, if_not_exists)
  *   → bigint: the position after which it begins
  *
- * name: 1 to 51 bytes.  filter: as in read_all().  start: beginning, end, a
+ * name: 1 to 51 bytes, and no $ first.  filter: as in read_all().  start: beginning, end, a
  * position, or a time.  slots: 1 to 256, in how many parts the events are
  * divided by the hash of their ordering key; one consumer has a slot at a time.
  * options: lease (seconds or an interval, default evstore.default_lease), retry
@@ -30,6 +30,10 @@ BEGIN
 	IF octet_length(name) NOT BETWEEN 1 AND 51 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
 			MESSAGE = 'the name of a subscription must have 1 to 51 bytes';
+	ELSIF name LIKE '$%' THEN
+		-- those of rebuilds and automatic snapshots
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+			MESSAGE = 'the name of a subscription must not begin with $';
 	END IF;
 	PERFORM evstore._check_slots(slots);
 	PERFORM evstore._check_filter(COALESCE(filter, '{}'));
