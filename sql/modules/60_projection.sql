@@ -287,6 +287,15 @@ BEGIN
 			MESSAGE = format('projection "%s" is being rebuilt', name),
 			HINT = 'Wait for the rebuild to end, or end it with cancel_rebuild().';
 	END IF;
+	IF owner <> q.owner AND EXISTS (SELECT FROM evstore.projection r WHERE r.rebuild_of = p.id) THEN
+		-- the shadows are the old owner's; where he has been renamed they follow
+		IF EXISTS (SELECT FROM pg_roles r WHERE r.rolname = q.owner) THEN
+			RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+				MESSAGE = format('projection "%s" is being rebuilt', name),
+				HINT = 'Wait for the rebuild to end, or end it with cancel_rebuild().';
+		END IF;
+		UPDATE evstore.projection r SET owner = _projection_alter.owner WHERE r.rebuild_of = p.id;
+	END IF;
 	UPDATE evstore.projection x
 	SET owner = COALESCE(_projection_alter.owner, x.owner), handler = p.handler, batched = p.batched,
 		on_error = p.on_error, batch_size = p.batch_size, statement_timeout = p.statement_timeout,

@@ -134,6 +134,11 @@ BEGIN
 	p.rebuild_of := p.id;
 	p.base_schema := p.schema;
 	p.schema := 'evstore_rebuild_' || p.id;
+	IF p.mode = 'inline' THEN
+		-- it misses no event, so the new tables must not, either
+		p.on_error := 'stop';
+		s.on_failure := 'park_key';
+	END IF;
 	p.mode := 'async';
 	p.notify := false;
 	id := evstore._projection_store(p, s);
@@ -222,6 +227,8 @@ BEGIN
 	FOR t IN SELECT y::text AS name FROM evstore._projection_tables(schema, tables) y LOOP
 		EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', t.name);
 	END LOOP;
+	-- from here on nobody changes what they are
+	PERFORM evstore._rebuild_check(schema, tables, current_user);
 	-- what is to be said of the new tables, by the names of the old ones
 	FOR t IN SELECT c.oid, c.relname, c.relacl, c.relowner, c.relreplident, n.relacl AS new_acl
 			FROM evstore._projection_tables(schema, tables) y JOIN pg_class c ON c.oid = y
@@ -345,9 +352,17 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	original bigint := (SELECT p.rebuild_of FROM evstore.projection p WHERE p.id = rebuild);
+	other_policy boolean := (SELECT count(DISTINCT s.on_failure) > 1 FROM evstore.subscription s
+		WHERE s.id IN (original, rebuild));
 BEGIN
 	DELETE FROM evstore.failed_event f WHERE f.subscription_id = original;
 	UPDATE evstore.failed_event f SET subscription_id = original WHERE f.subscription_id = rebuild;
+	IF other_policy THEN
+		-- on_error has been altered meanwhile
+		PERFORM evstore._failed_rearrange(original);
+		PERFORM evstore._slot_refresh(original, i)
+		FROM evstore.subscription s CROSS JOIN generate_series(0, s.slots - 1) i WHERE s.id = original;
+	END IF;
 	DELETE FROM evstore.projection_error e WHERE e.projection_id = original;
 	PERFORM evstore._projection_remove(rebuild);
 	IF EXISTS (SELECT FROM evstore.projection p WHERE p.id = original AND p.faulted) THEN
