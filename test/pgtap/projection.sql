@@ -8,7 +8,7 @@ CREATE EXTENSION IF NOT EXISTS evstore;
 LOAD 'evstore';
 SET jit = off;
 
-SELECT plan(156);
+SELECT plan(164);
 
 CREATE SCHEMA rm;
 CREATE TABLE rm.seen (n bigserial, position bigint, stream text, type text, data jsonb);
@@ -271,7 +271,8 @@ SELECT evstore.run_projection('react') \g /dev/null
 SELECT results_eq($$ SELECT r.correlation_id, r.causation_id = c.event_id FROM evstore.events AS r JOIN evstore.events AS c ON c.stream = 'cause-1' AND r.stream = 'reaction-' || c.version ORDER BY c.version $$,
 	$$ SELECT e.correlation_id, true FROM evstore.flow('flow-7') AS e WHERE e.stream = 'reaction-0' UNION ALL SELECT r.correlation_id, true FROM evstore.events AS r WHERE r.stream = 'reaction-1' $$, 'what a handler appends is linked to its event');
 SELECT is((SELECT correlation_id FROM evstore.events WHERE stream = 'reaction-0'), 'flow-7', '... and of its correlation');
-SELECT is((SELECT evstore.append_one('later', 'Other') * 0 + count(causation_id) FROM evstore.events WHERE stream = 'later'), 0::bigint, 'but no event of others is');
+SELECT evstore.append('later', 'Other') \g /dev/null
+SELECT results_eq($$ SELECT causation_id, correlation_id FROM evstore.events WHERE stream = 'later' $$, 'VALUES (NULL::uuid, NULL::text)', 'but no event of others is');
 SELECT evstore.drop_projection('react') \g /dev/null
 
 -- ---- NOTIFY ----
@@ -326,6 +327,30 @@ SELECT results_eq('SELECT stream, amount FROM rm.total ORDER BY 1', $$ VALUES ('
 CREATE FUNCTION rm.endless(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evstore.append('endless-1', 'Again'); END $$;
 SELECT evstore.create_projection('endless', 'rm.endless(evstore.event)', '{"categories": ["endless"]}', options => '{"mode": "inline"}') \g /dev/null
 SELECT is(left(pg_temp.outcome($$ SELECT evstore.append('endless-1', 'First') $$), 5), 'VS012', 'handlers that append for each other come to an end');
+-- more than one event in a call
+SELECT evstore.create_projection('limited', 'rm.see(evstore.event)', '{"categories": ["l"]}', options => '{"mode": "inline", "statement_timeout": 0.1}') \g /dev/null
+SET statement_timeout = '20s';
+SELECT is(pg_temp.outcome($$ SELECT evstore.append_events('l-1', '[{"type": "A"}, {"type": "Slow"}]') $$) ~ 'ended after 100 ms', true, 'the limit is one of each call, not of the first');
+RESET statement_timeout;
+SELECT evstore.append_events('l-1', '[{"type": "A"}, {"type": "B"}]') \g /dev/null
+SELECT evstore.append('l-2', 'A') \g /dev/null
+SELECT is((SELECT count(*) FROM evstore.events WHERE stream LIKE 'l-%' AND causation_id IS NOT NULL), 0::bigint, 'what was handled before causes nothing afterwards');
+SELECT evstore.drop_projection('limited') \g /dev/null
+-- in sessions that have not appended yet
+CREATE FUNCTION rm.echo(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evstore.append_one('i-echo', 'Paid', '{"amount": 100}'); END $$;
+SELECT evstore.append('m-1', 'A') \g /dev/null
+SELECT dblink_connect('other', 'dbname=' || current_database() || ' host=' || split_part(current_setting('unix_socket_directories'), ',', 1) || ' port=' || current_setting('port')) \g /dev/null
+SELECT * FROM dblink('other', $$ SELECT evstore.create_projection('echo', 'rm.echo(evstore.event)', '{"categories": ["m"]}', options => '{"mode": "inline"}')::text $$) AS t (x text) \g /dev/null
+SELECT is((SELECT amount FROM rm.total WHERE stream = 'i-echo'), 100::numeric, 'what a handler appends while a new projection catches up is handled by the others');
+SELECT dblink_exec('other', 'BEGIN ISOLATION LEVEL REPEATABLE READ') \g /dev/null
+SELECT * FROM dblink('other', 'SELECT count(*) FROM rm.total') AS t (n bigint) \g /dev/null
+SELECT evstore.create_projection('unknown', 'rm.see(evstore.event)', '{"categories": ["k"]}', options => '{"mode": "inline"}') \g /dev/null
+SELECT * FROM dblink('other', $$ SELECT evstore.append_one('k-1', 'A') $$) AS t (version bigint) \g /dev/null
+SELECT dblink_exec('other', 'COMMIT') \g /dev/null
+SELECT * FROM dblink('other', $$ SELECT evstore.append_one('k-2', 'A') $$) AS t (version bigint) \g /dev/null
+SELECT is((SELECT array_agg(stream ORDER BY n) FROM rm.seen WHERE stream LIKE 'k-%'), '{k-1,k-2}', 'a transaction whose snapshot is older than a projection does not miss it, nor does its session');
+SELECT dblink_disconnect('other') \g /dev/null
+SELECT evstore.drop_projection('echo'), evstore.drop_projection('unknown') \g /dev/null
 SELECT evstore.drop_projection('endless'), evstore.drop_projection('again'), evstore.drop_projection('first') \g /dev/null
 
 -- ---- for tests: in the append's transaction ----
@@ -345,7 +370,43 @@ RESET evstore.delivery;
 SELECT is((SELECT count(*) FROM rm.total), 0::bigint, 'nothing is left');
 SELECT evstore.drop_projection('later') \g /dev/null
 
+-- ---- rebuilds ----
+
+CREATE TABLE rm.once (id bigint PRIMARY KEY, u bigint NOT NULL);
+CREATE UNIQUE INDEX once_u ON rm.once (u);
+ALTER TABLE rm.once REPLICA IDENTITY USING INDEX once_u;
+CREATE ROLE rm_reader;
+CREATE ROLE rm_owner;
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO rm_reader;
+CREATE FUNCTION rm.note(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF e.type = 'Bad' AND current_setting('search_path') LIKE 'evstore_rebuild%' THEN
+		RAISE EXCEPTION 'cannot note';
+	END IF;
+	INSERT INTO once VALUES (e.position, e.position);
+END $$;
+SELECT evstore.create_projection('note', 'rm.note(evstore.event)', '{"categories": ["n"]}', options => '{"tables": ["once"]}') \g /dev/null
+SELECT evstore.append('n-1', 'A') \g /dev/null
+SELECT evstore.run_projection('note') \g /dev/null
+SELECT evstore.rebuild_projection('note') \g /dev/null
+SELECT is(pg_temp.outcome($$ SELECT evstore.alter_projection('note', owner => 'rm_owner') $$), '55000', 'the owner of a rebuild''s tables stays');
+SELECT evstore.run_projection('note'), evstore.run_projection('note') \g /dev/null
+SELECT results_eq($$ SELECT r.rebuild_state, c.relreplident, has_table_privilege('rm_reader', c.oid, 'SELECT') FROM evstore.projections AS r, pg_class AS c WHERE r.projection = 'note' AND c.oid = 'rm.once'::regclass $$,
+	$$ VALUES (NULL::text, 'i'::"char", false) $$, 'the new table has the old one''s replica identity, and no more rights');
+ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM rm_reader;
+SELECT evstore.drop_projection('note') \g /dev/null
+TRUNCATE rm.once;
+SELECT evstore.create_projection('note', 'rm.note(evstore.event)', '{"categories": ["n"]}', options => '{"mode": "inline", "tables": ["once"], "on_error": "park", "retry": "none"}') \g /dev/null
+SELECT evstore.append('n-1', 'Bad') \g /dev/null
+SELECT evstore.rebuild_projection('note') \g /dev/null
+SELECT evstore.run_projection('note'), evstore.run_projection('note') \g /dev/null
+SELECT results_eq($$ SELECT (SELECT count(*) FROM rm.once), (SELECT rebuild_state FROM evstore.projections), (SELECT count(*) FROM parked) $$, $$ VALUES (2::bigint, 'failed', 0::bigint) $$, 'one of an inline projection misses no event: it fails');
+SELECT evstore.drop_projection('note') \g /dev/null
+DROP ROLE rm_reader, rm_owner;
+
 -- ---- automatic snapshots ----
+
+SELECT is(pg_temp.outcome($$ SELECT evstore.create_subscription('$snapshots-s') $$), '22023', 'names with $ are not for clients');
 
 CREATE FUNCTION rm.count_up(state jsonb, e evstore.event) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_object('n', (state ->> 'n')::int + 1) $$;
 SELECT is(pg_temp.outcome($$ SELECT evstore.create_aggregate('s', '{"n": 0}', 'rm.count_up(jsonb,evstore.event)', options => '{"snapshot_every": 0}') $$), 'VS010 {"path": "$.options.snapshot_every"}', 'snapshots after no event');
