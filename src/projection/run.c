@@ -146,7 +146,7 @@ gather(Batch *batch, int64 end, Snapshot snapshot)
 	EvsLogCursor *cursor;
 	int64		limit = wanted(batch);
 
-	if (run->seq == batch->slot.seq)
+	if (run->seq == batch->slot.seq && run->store == RelationGetRelid(batch->states))
 		range.after = Max(range.after, run->scanned);
 	range.up_to = Min(end, range.after + SCAN_MAX);
 	if (batch->subscription.slots > 1)
@@ -498,6 +498,7 @@ finish(Batch *batch)
 {
 	EvsRun	   *run = batch->run;
 
+	run->store = RelationGetRelid(batch->states);
 	run->seq = batch->slot.seq;
 	run->cursor = batch->slot.cursor;
 	run->scanned = Max(batch->scanned, batch->slot.cursor);

@@ -37,6 +37,7 @@ typedef struct EvsRun
 	char	   *error;			/* of an event that failed in this batch, or NULL */
 	bool		faulted;		/* and that has stopped the projection */
 
+	Oid			store;			/* evstore.slot_state: after DROP EXTENSION it is another */
 	int64		seq;			/* of the slot's state */
 	int64		scanned;		/* nothing for it from its cursor up to here */
 	int64		cursor;			/* as the slot's state says */

@@ -104,6 +104,7 @@ add_units(List *list, const EvsProjection *projection, uint64 version)
 
 		if (known != NULL)
 		{
+			unit->run.store = known->run.store;
 			unit->run.seq = known->run.seq;
 			unit->run.scanned = known->run.scanned;
 		}
@@ -237,6 +238,8 @@ unit_failed(Unit *unit, MemoryContext scratch)
 	int			code = geterrcode();
 	char		message[EVS_WORKER_ERROR_MAX];
 
+	/* what it remembers may be of a state whose commit has failed */
+	unit->run.seq = 0;
 	if (unit->finishing && code == ERRCODE_LOCK_NOT_AVAILABLE)
 	{
 		long		pause = LOCK_PAUSE << Min(unit->not_locked++, 5);
