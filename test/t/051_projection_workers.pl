@@ -402,6 +402,56 @@ $session->query('RESET ROLE');
 $session->query("SELECT evstore.drop_projection('$_')") for 'precious', 'leaves', 'finds';
 set_guc('evstore.max_workers = 12');
 
+# ---- what does not hold up others, and what is forgotten ----
+
+new_store($node, 'others');
+{
+	my $store = $session;
+
+	$session = session($node, 'others');
+	$session->query($_) for 'CREATE SCHEMA app',
+	  'CREATE TABLE app.seen (id bigint GENERATED ALWAYS AS IDENTITY, name text, "position" bigint, who text)',
+	  'CREATE FUNCTION app.forever() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN LOOP END LOOP; END $$',
+	  'CREATE CONSTRAINT TRIGGER forever AFTER INSERT ON app.seen DEFERRABLE INITIALLY DEFERRED'
+	  . " FOR EACH ROW WHEN (NEW.name = 'ends') EXECUTE FUNCTION app.forever()";
+	$session->query(handler('parks', q(IF e.type = 'bad' THEN RAISE 'bad'; END IF;)));
+	$session->query("SELECT evstore.create_projection('parks', 'app.parks(evstore.event)', options => '{\"on_error\": \"park\", \"retry\": {\"initial\": 600, \"max\": 600, \"jitter\": 0}}')");
+	$session->query("SELECT evstore.append('bad-1', 'bad')");
+	becomes('1', sub { projection('parks', 'retrying') }, 'an event is to be retried');
+	append(3);
+	becomes('3|3', sub { handled('parks') }, 'those of other streams do not wait until then');
+	$session->query("SELECT evstore.drop_projection('parks')");
+
+	$session->query(handler('ends', ''));
+	$session->query("SELECT evstore.create_projection('ends', 'app.ends(evstore.event)', start => 'end', options => '{\"statement_timeout\": 0.2, \"retry\": \"none\"}')");
+	append(1);
+	becomes('the handler was ended after 200 ms', sub { projection('ends', 'last_error') }, 'a deferred trigger without end is ended');
+
+	# nothing for it in less than a thousand positions, so its slot is as it was made
+	my $anew = q(SELECT evstore.create_projection('anew', 'app.anew(evstore.event)', '{"categories": ["b"]}'));
+	$session->query("SELECT evstore.drop_projection('ends')");
+	$session->query('DROP EXTENSION evstore CASCADE');
+	$session->query('CREATE EXTENSION evstore');
+	$session->query(handler('anew', ''));
+	$session->query($anew);
+	append(900);
+	is(has_come('anew'), 't', 'nothing for it yet');
+	my $then = $session->query('SELECT clock_timestamp()');
+	becomes('t', sub { $session->query("SELECT bool_or(state = 'idle' AND state_change > '$then') FROM pg_stat_activity
+			WHERE datname = 'others' AND backend_type LIKE 'evstore projection%'") }, 'its worker has looked');
+	$session->query($_) for 'BEGIN', 'SET LOCAL client_min_messages = error', 'DROP EXTENSION evstore CASCADE',
+	  'CREATE EXTENSION evstore';
+	$session->query(handler('anew', ''));
+	$session->query($_) for $anew, 'COMMIT',
+	  "SELECT count(*) FROM generate_series(1, 10) i, LATERAL evstore.append('b-' || i, 't')";
+	append(900);
+	is(has_come('anew'), 't', 'a new store');
+	is(handled('anew'), '10|10', 'a worker does not take it for the old one');
+	$session->close;
+	$session = $store;
+}
+$node->safe_psql('postgres', 'DROP DATABASE others WITH (FORCE)');
+
 # ---- stop() and start(), shutdown, DROP ----
 
 sub begin_long_call
