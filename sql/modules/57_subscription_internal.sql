@@ -13,6 +13,14 @@ CREATE OR REPLACE FUNCTION evstore._slot_lock(subscription_id bigint, slot integ
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'evs_slot_lock_sql';
 COMMENT ON FUNCTION evstore._slot_lock(bigint, integer) IS 'locks a slot to the end of the transaction';
 
+CREATE OR REPLACE FUNCTION evstore._slots_lock(subscription_id bigint, slots integer) RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT evstore._slot_lock(subscription_id, i) FROM generate_series(0, slots - 1) i;
+END;
+COMMENT ON FUNCTION evstore._slots_lock(bigint, integer) IS 'locks all slots of a subscription, in order';
+
 CREATE OR REPLACE FUNCTION evstore._kick(subscription_id bigint) RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'evs_kick';
 COMMENT ON FUNCTION evstore._kick(bigint) IS 'at commit, lets those who wait for a subscription look again';

@@ -103,9 +103,7 @@ BEGIN
 		PERFORM evstore._check_slots(slots);
 		IF slots <> s.slots OR s.next_slots IS NOT NULL THEN
 			-- nobody can have been given more than what is safe now
-			FOR i IN 0 .. s.slots - 1 LOOP
-				PERFORM evstore._slot_lock(s.id, i);
-			END LOOP;
+			PERFORM evstore._slots_lock(s.id, s.slots);
 			s.next_slots := slots;
 			s.drain_to := COALESCE(s.drain_to, GREATEST(evstore.safe_position(),
 				(SELECT max(t.cursor) FROM evstore.subscription_slots t WHERE t.subscription = s.name)));
@@ -116,9 +114,7 @@ BEGIN
 		notify = s.notify, next_slots = s.next_slots, drain_to = s.drain_to
 	WHERE x.id = s.id;
 	IF s.on_failure <> o.on_failure THEN
-		FOR i IN 0 .. s.slots - 1 LOOP
-			PERFORM evstore._slot_lock(s.id, i);
-		END LOOP;
+		PERFORM evstore._slots_lock(s.id, s.slots);
 		PERFORM evstore._failed_rearrange(s.id);
 		FOR i IN 0 .. s.slots - 1 LOOP
 			PERFORM evstore._slot_refresh(s.id, i);
@@ -137,9 +133,7 @@ AS $$
 DECLARE
 	s evstore.subscription := evstore._subscription(name);
 BEGIN
-	FOR i IN 0 .. s.slots - 1 LOOP
-		PERFORM evstore._slot_lock(s.id, i);
-	END LOOP;
+	PERFORM evstore._slots_lock(s.id, s.slots);
 	DELETE FROM evstore.failed_event f WHERE f.subscription_id = s.id;
 	DELETE FROM evstore.subscription_member m WHERE m.subscription_id = s.id;
 	DELETE FROM evstore.slot_state t WHERE t.subscription_id = s.id;
@@ -191,9 +185,7 @@ DECLARE
 	s evstore.subscription := evstore._subscription(name);
 	begins bigint := evstore._start_position(start);
 BEGIN
-	FOR i IN 0 .. s.slots - 1 LOOP
-		PERFORM evstore._slot_lock(s.id, i);
-	END LOOP;
+	PERFORM evstore._slots_lock(s.id, s.slots);
 	IF s.next_slots IS NOT NULL THEN
 		PERFORM evstore._slots_switch(s.id);
 		s.slots := s.next_slots;

@@ -305,9 +305,7 @@ BEGIN
 		UPDATE evstore.subscription x SET retry = s.retry, on_failure = s.on_failure WHERE x.id = s.id;
 	END IF;
 	IF s.on_failure <> o.on_failure THEN
-		FOR i IN 0 .. s.slots - 1 LOOP
-			PERFORM evstore._slot_lock(s.id, i);
-		END LOOP;
+		PERFORM evstore._slots_lock(s.id, s.slots);
 		PERFORM evstore._failed_rearrange(s.id);
 		FOR i IN 0 .. s.slots - 1 LOOP
 			PERFORM evstore._slot_refresh(s.id, i);
@@ -494,9 +492,7 @@ BEGIN
 			MESSAGE = format('projection "%s" is being rebuilt', name),
 			HINT = 'Wait for the rebuild to end, or end it with cancel_rebuild().';
 	END IF;
-	FOR i IN 0 .. s.slots - 1 LOOP
-		PERFORM evstore._slot_lock(s.id, i);
-	END LOOP;
+	PERFORM evstore._slots_lock(s.id, s.slots);
 	DELETE FROM evstore.failed_event f WHERE f.subscription_id = s.id;
 	DELETE FROM evstore.projection_error e WHERE e.projection_id = s.id;
 	UPDATE evstore.projection p SET faulted = false WHERE p.id = s.id AND p.faulted;
@@ -531,9 +527,7 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	FOR i IN 0 .. (SELECT s.slots FROM evstore.subscription s WHERE s.id = sub) - 1 LOOP
-		PERFORM evstore._slot_lock(sub, i);
-	END LOOP;
+	PERFORM evstore._slots_lock(sub, (SELECT s.slots FROM evstore.subscription s WHERE s.id = sub));
 	DELETE FROM evstore.projection_error e WHERE e.projection_id = sub;
 	DELETE FROM evstore.projection p WHERE p.id = sub;
 	DELETE FROM evstore.failed_event f WHERE f.subscription_id = sub;

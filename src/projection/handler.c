@@ -129,13 +129,6 @@ stop_timer(void)
 
 /* ---- the function ---- */
 
-static Oid
-event_type(void)
-{
-	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("event"),
-						   ObjectIdGetDatum(evs_catalog()->schema));
-}
-
 static void
 throw_no_handler(const EvsProjection *projection)
 {
@@ -212,7 +205,7 @@ evs_handler_begin(const EvsProjection *projection)
 											 ALLOCSET_SMALL_SIZES);
 	handler->call_context = AllocSetContextCreate(handler->context, "evstore handler call",
 												  ALLOCSET_DEFAULT_SIZES);
-	handler->event_type = event_type();
+	handler->event_type = evs_event_type();
 	argument = projection->batched ? get_array_type(handler->event_type) : handler->event_type;
 
 	GetUserIdAndSecContext(&handler->user, &handler->sec_context);
@@ -338,11 +331,11 @@ evs_handler_get_event(EvsLogCursor *cursor, Datum data, EvsHandledEvent *event)
 	bool		nulls[EVS_EVENT_NCOLUMNS];
 	HeapTuple	tuple;
 
-	if (desc == NULL || desc->tdtypeid != event_type())
+	if (desc == NULL || desc->tdtypeid != evs_event_type())
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-		desc = lookup_rowtype_tupdesc_copy(event_type(), -1);
+		desc = lookup_rowtype_tupdesc_copy(evs_event_type(), -1);
 		MemoryContextSwitchTo(old);
 	}
 	evs_event_from_row(evs_cursor_leaf(cursor), evs_cursor_slot(cursor),
