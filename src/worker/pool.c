@@ -161,9 +161,9 @@ restart_failed(EvsSharedDatabase *database)
 	}
 }
 
-/* A place that is free, or whose worker was told to end and never came. */
+/* A place that is free; -1: none.  Whether it is so still is looked at under the lock. */
 static int
-find_free(EvsSharedDatabase *database)
+find_free(void)
 {
 	EvsPoolSlot *pool = evs_shmem_pool(evs_shmem());
 
@@ -184,7 +184,7 @@ start_missing(EvsSharedDatabase *database, List *owners)
 
 		for (; owner->have < owner->target; owner->have++)
 		{
-			int			place = find_free(database);
+			int			place = find_free();
 
 			if (place < 0 || !evs_worker_launch_pool(database, place, owner->role))
 				return;

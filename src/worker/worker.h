@@ -23,7 +23,7 @@ extern bool evs_worker_launch(EvsSharedDatabase *database, int notify_pid);
 
 /*
  * Start a worker of the pool, in a slot that is free or was its owner's.  false:
- * no process could be had.
+ * no process could be had, or another database was faster.
  */
 extern bool evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner);
 
