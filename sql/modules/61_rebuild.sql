@@ -352,17 +352,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	original bigint := (SELECT p.rebuild_of FROM evstore.projection p WHERE p.id = rebuild);
-	other_policy boolean := (SELECT count(DISTINCT s.on_failure) > 1 FROM evstore.subscription s
-		WHERE s.id IN (original, rebuild));
 BEGIN
 	DELETE FROM evstore.failed_event f WHERE f.subscription_id = original;
 	UPDATE evstore.failed_event f SET subscription_id = original WHERE f.subscription_id = rebuild;
-	IF other_policy THEN
-		-- on_error has been altered meanwhile
-		PERFORM evstore._failed_rearrange(original);
-		PERFORM evstore._slot_refresh(original, i)
-		FROM evstore.subscription s CROSS JOIN generate_series(0, s.slots - 1) i WHERE s.id = original;
-	END IF;
 	DELETE FROM evstore.projection_error e WHERE e.projection_id = original;
 	PERFORM evstore._projection_remove(rebuild);
 	IF EXISTS (SELECT FROM evstore.projection p WHERE p.id = original AND p.faulted) THEN

@@ -132,18 +132,20 @@ plan_entry(PlannedCall *entry, Oid transition, Oid type)
 									list_make2(make_parameter(1, JSONBOID),
 											   make_parameter(2, type)),
 									InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	CachedExpression *plan = GetCachedExpression((Node *) call);
 
+	/* planning may have called functions, and those have used the entry */
 	if (entry->plan != NULL)
 	{
 		FreeCachedExpression(entry->plan);
 		pfree(entry->search_path);
+		entry->plan = NULL;
 	}
-	entry->plan = NULL;
 	entry->search_path = MemoryContextStrdup(TopMemoryContext, namespace_search_path);
 	entry->transition = transition;
 	entry->type = type;
 	entry->user = GetUserId();
-	entry->plan = GetCachedExpression((Node *) call);
+	entry->plan = plan;
 }
 
 /*

@@ -194,7 +194,7 @@ abandon(void *arg)
 }
 
 EvsHandler *
-evs_handler_begin(const EvsProjection *projection)
+evs_handler_begin(const EvsProjection *projection, bool may_wait)
 {
 	EvsHandler *handler = palloc0(sizeof(EvsHandler));
 	Oid			owner = evs_projection_owner(projection);
@@ -213,8 +213,7 @@ evs_handler_begin(const EvsProjection *projection)
 	handler->cause = evs_cause_get();
 	SetUserIdAndSecContext(owner, handler->sec_context | restriction(handler->user, owner));
 	set_local("search_path", projection->search_path);
-	/* a worker does not wait for locks itself, but its handlers may */
-	if (MyBgworkerEntry != NULL)
+	if (may_wait && MyBgworkerEntry != NULL)
 		set_local("lock_timeout", "0");
 	fmgr_info(find_function(projection, argument), &handler->function);
 	handler->has_timer = start_timer(projection->timeout);

@@ -10,6 +10,9 @@
 
 #include "projection/definition.h"
 
+/* A batch ends when its events have so many bytes. */
+#define EVS_BATCH_BYTES (8 * 1024 * 1024)
+
 typedef struct EvsHandler EvsHandler;
 
 /* An event as a handler gets it. */
@@ -25,10 +28,11 @@ typedef struct EvsHandledEvent
 /*
  * Look the function up, and become who it runs as: the projection's owner, with
  * its search_path and a limit to each call.  Lasts until the end of the
- * (sub)transaction, or evs_handler_end().  Throws if the function, its owner or
+ * (sub)transaction, or evs_handler_end().  In a worker, may_wait tells whether it
+ * may wait for locks longer than the worker does.  Throws if the function, its owner or
  * the right to execute it has gone.
  */
-extern EvsHandler *evs_handler_begin(const EvsProjection *projection);
+extern EvsHandler *evs_handler_begin(const EvsProjection *projection, bool may_wait);
 extern void evs_handler_end(EvsHandler *handler);
 
 /* Call it, with one event or, if it takes an array, with n. */

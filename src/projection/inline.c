@@ -4,7 +4,9 @@
  *
  * After an append has written its events, each inline projection gets those
  * that its filter matches, in the order in which the projections were made.
- * What a handler throws is the append's error, and undoes it.
+ * What a handler throws is the append's error, and undoes it.  What a handler
+ * appends is handled when all have had the events before: so each has those of a
+ * stream in order.
  *
  * With evstore.delivery = sync, a setting for tests, the others get the events in
  * the same way.  Workers would give them again, so such a transaction cannot be
@@ -32,10 +34,7 @@
 #include "compat.h"
 
 /* Handlers append, whose events are handled, and so on. */
-#define MAX_DEPTH 16
-
-/* Events of a batch, like everywhere else. */
-#define BATCH_BYTES (8 * 1024 * 1024)
+#define MAX_ROUNDS 16
 
 typedef struct InlineBatch
 {
@@ -59,12 +58,16 @@ typedef struct StreamSet
 static List *projections = NIL;
 static uint64 loaded_version = 0;
 static MemoryContext context = NULL;
-static int	depth = 0;
+
+/* While handlers are being called, what they append waits. */
+static bool handling = false;
+static List *waiting = NIL;
+static MemoryContext waiting_context = NULL;
 
 /* The transaction that has given events to others than inline ones. */
 static LocalTransactionId for_test = InvalidLocalTransactionId;
 
-/* Those that are being run stay. */
+/* Not while they are being run. */
 static void
 load(void)
 {
@@ -73,7 +76,7 @@ load(void)
 	ListCell   *cell;
 	List	   *all;
 
-	if (loaded_version == current || depth > 0)
+	if (loaded_version == current)
 		return;
 	if (context == NULL)
 		context = AllocSetContextCreate(TopMemoryContext, "evstore inline projections",
@@ -144,7 +147,7 @@ run_handler(InlineBatch *batch)
 
 	PG_TRY();
 	{
-		batch->handler = evs_handler_begin(batch->projection);
+		batch->handler = evs_handler_begin(batch->projection, true);
 		call_handler(batch);
 		evs_handler_end(batch->handler);
 	}
@@ -209,7 +212,7 @@ run_range(const EvsProjection *projection, EvsLogRange range, bool is_own)
 		while ((more = evs_cursor_next(cursor)))
 		{
 			add_event(&batch, cursor);
-			if (batch.nevents >= projection->batch_size || batch.bytes >= BATCH_BYTES)
+			if (batch.nevents >= projection->batch_size || batch.bytes >= EVS_BATCH_BYTES)
 				break;
 		}
 		range.after = evs_cursor_scanned(cursor);
@@ -226,26 +229,9 @@ static int64
 run_projection(const EvsProjection *projection, EvsLogRange range, bool is_own)
 {
 	EvsSubscription subscription = *evs_subscription_find(projection->name);
-	int64		count;
 
-	if (depth >= MAX_DEPTH)
-		ereport(ERROR,
-				(errcode(ERRCODE_EVS_HANDLER_FAILED),
-				 errmsg("inline projections append events for each other without end"),
-				 errdetail("Projection \"%s\" would be called at depth %d.", projection->title,
-						   depth + 1)));
 	range.filter = subscription.filter;
-	depth++;
-	PG_TRY();
-	{
-		count = run_range(projection, range, is_own);
-	}
-	PG_FINALLY();
-	{
-		depth--;
-	}
-	PG_END_TRY();
-	return count;
+	return run_range(projection, range, is_own);
 }
 
 /* ---- appends ---- */
@@ -301,8 +287,9 @@ takes_part(const EvsProjection *projection)
 		(evs_guc_delivery == EVS_DELIVERY_SYNC && !projection->paused);
 }
 
+/* One append, by all of them. */
 static void
-run_inline(const EvsAppended *appended, int n)
+handle_append(const EvsAppended *appended, int n)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "evstore inline",
 												 ALLOCSET_SMALL_SIZES);
@@ -312,7 +299,6 @@ run_inline(const EvsAppended *appended, int n)
 	EvsLogRange range = {.after = PG_INT64_MAX, .skip = is_other_stream, .skip_arg = &set};
 	ListCell   *cell;
 
-	load();
 	memcpy(sorted, appended, sizeof(EvsAppended) * n);
 	qsort(sorted, n, sizeof(EvsAppended), compare_streams);
 	for (int i = 0; i < n; i++)
@@ -333,15 +319,108 @@ run_inline(const EvsAppended *appended, int n)
 	MemoryContextDelete(memory);
 }
 
+/* ---- appends of handlers ---- */
+
+/* One that waits until those that are being handled have been, by all. */
+typedef struct Waiting
+{
+	int			n;
+	EvsAppended appended[FLEXIBLE_ARRAY_MEMBER];
+} Waiting;
+
+static void
+let_wait(const EvsAppended *appended, int n)
+{
+	MemoryContext old = MemoryContextSwitchTo(waiting_context);
+	Waiting    *item = palloc_extended(offsetof(Waiting, appended) + sizeof(EvsAppended) * n,
+									   MCXT_ALLOC_HUGE);
+
+	item->n = n;
+	memcpy(item->appended, appended, sizeof(EvsAppended) * n);
+	waiting = lappend(waiting, item);
+	MemoryContextSwitchTo(old);
+}
+
+/* What those lead to waits as well: a round for each step of the chain. */
+static void
+handle_waiting(void)
+{
+	for (int round = 1; waiting != NIL; round++)
+	{
+		List	   *items = waiting;
+		ListCell   *cell;
+
+		if (round > MAX_ROUNDS)
+			ereport(ERROR,
+					(errcode(ERRCODE_EVS_HANDLER_FAILED),
+					 errmsg("inline projections append events for each other without end"),
+					 errdetail("There were %d appends, one after the other.", MAX_ROUNDS)));
+		waiting = NIL;
+		foreach(cell, items)
+		{
+			Waiting    *item = lfirst(cell);
+
+			handle_append(item->appended, item->n);
+		}
+	}
+}
+
+static void
+begin_handling(void)
+{
+	if (handling)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a handler of an inline projection cannot make another one that begins in the past")));
+	load();
+	waiting = NIL;
+	waiting_context = AllocSetContextCreate(CurrentMemoryContext, "evstore inline appends",
+											ALLOCSET_SMALL_SIZES);
+	handling = true;
+}
+
+static void
+run_inline(const EvsAppended *appended, int n)
+{
+	if (handling)
+	{
+		let_wait(appended, n);
+		return;
+	}
+	begin_handling();
+	PG_TRY();
+	{
+		handle_append(appended, n);
+		handle_waiting();
+	}
+	PG_FINALLY();
+	{
+		handling = false;
+	}
+	PG_END_TRY();
+	MemoryContextDelete(waiting_context);
+}
+
 int64
 evs_inline_catch_up(const EvsProjection *projection, int64 after, int64 up_to)
 {
 	EvsLogRange range = {.after = after, .up_to = up_to};
+	int64		count;
 
-	/* the handler may append */
-	load();
-	evs_subscription_pin();
-	return run_projection(projection, range, false);
+	begin_handling();
+	PG_TRY();
+	{
+		evs_subscription_pin();
+		count = run_projection(projection, range, false);
+		handle_waiting();
+	}
+	PG_FINALLY();
+	{
+		handling = false;
+	}
+	PG_END_TRY();
+	MemoryContextDelete(waiting_context);
+	return count;
 }
 
 static bool

@@ -176,6 +176,7 @@ catch_up(Finish *finish, int slot, bool in_worker)
 {
 	EvsRun		run = {
 		.projection = finish->rebuild, .version = finish->version, .slot = slot, .in_worker = in_worker,
+		.finishing = true,
 	};
 	int64		wanted = goal(finish, slot);
 

@@ -40,9 +40,6 @@
 #include "subscription/slot.h"
 #include "compat.h"
 
-/* A batch ends when its events have so many bytes. */
-#define BATCH_BYTES (8 * 1024 * 1024)
-
 /* A slot that has seen so many positions without an event for it moves on. */
 #define ADVANCE_AFTER 1000
 
@@ -161,7 +158,7 @@ gather(Batch *batch, int64 end, Snapshot snapshot)
 	while (evs_cursor_next(cursor))
 	{
 		add_event(batch, cursor);
-		if (batch->nevents >= limit || batch->bytes >= BATCH_BYTES)
+		if (batch->nevents >= limit || batch->bytes >= EVS_BATCH_BYTES)
 			break;
 	}
 	batch->scanned = evs_cursor_scanned(cursor);
@@ -557,14 +554,15 @@ run_batch(Batch *batch)
 	if (due || batch->nevents > 0)
 	{
 		run->status = EVS_RUN_DONE;
-		batch->handler = evs_handler_begin(run->projection);
+		batch->handler = evs_handler_begin(run->projection, !run->finishing);
 		if (due)
 			handle_due_events(batch, snapshot);
 		handle_events(batch);
 		evs_handler_end(batch->handler);
 		write_slot(batch);
 	}
-	else if (batch->passed || batch->scanned - batch->slot.cursor >= ADVANCE_AFTER)
+	else if (batch->passed || batch->scanned - batch->slot.cursor >= ADVANCE_AFTER ||
+			 (batch->slot.attempts > 0 && batch->scanned >= batch->slot.head))
 		write_slot(batch);
 	UnregisterSnapshot(snapshot);
 }

@@ -29,6 +29,7 @@ typedef struct EvsRun
 	int			slot;
 	int64		max_count;		/* 0: as the projection says */
 	bool		in_worker;
+	bool		finishing;		/* with everything locked: wait for nobody */
 
 	EvsRunStatus status;
 	int64		handled;		/* events, in this batch */

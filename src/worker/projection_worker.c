@@ -53,6 +53,9 @@
 #define LOCK_PAUSE 1000
 #define LOCK_PAUSE_MAX 30000
 
+/* A lock that cannot be had so often in a row is an error to be noted. */
+#define NOT_LOCKED_MAX 5
+
 /* After an error that is noted. */
 #define ERROR_PAUSE 1000
 
@@ -66,7 +69,8 @@ typedef struct Unit
 	bool		stands;			/* and not before; else new events may be handled */
 	TimestampTz finish_at;		/* of a rebuild: when to try to finish it; 0 = now */
 	bool		finishing;
-	int			not_locked;		/* how often it could not lock what it needs */
+	int			not_locked;		/* how often in a row it could not lock what it needs */
+	int			not_finished;	/* the same for finishing */
 } Unit;
 
 static EvsSharedDatabase *database;
@@ -240,14 +244,16 @@ unit_failed(Unit *unit, MemoryContext scratch)
 
 	/* what it remembers may be of a state whose commit has failed */
 	unit->run.seq = 0;
-	if (unit->finishing && code == ERRCODE_LOCK_NOT_AVAILABLE)
+	if (code == ERRCODE_LOCK_NOT_AVAILABLE && !unit->finishing)
+		unit->not_locked++;
+	if (code == ERRCODE_LOCK_NOT_AVAILABLE && unit->finishing)
 	{
-		long		pause = LOCK_PAUSE << Min(unit->not_locked++, 5);
+		long		pause = LOCK_PAUSE << Min(unit->not_finished++, 5);
 
 		unit->finish_at = TimestampTzPlusMilliseconds(evs_clock_now(),
 													  Min(pause, LOCK_PAUSE_MAX));
 	}
-	if (is_quiet(code))
+	if (is_quiet(code) && (unit->finishing || unit->not_locked <= NOT_LOCKED_MAX))
 	{
 		evs_worker_catch_quietly(scratch);
 		SetUserIdAndSecContext(owner, 0);
@@ -305,6 +311,7 @@ run_batch(Unit *unit)
 		report_event_error(run);
 	commit();
 	pg_atomic_write_u64(&place->busy_since, 0);
+	unit->not_locked = 0;
 	unit->retry_at = run->retry_at;
 	unit->stands = run->stands;
 	if (run->status == EVS_RUN_STALE)

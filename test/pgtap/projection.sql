@@ -8,7 +8,7 @@ CREATE EXTENSION IF NOT EXISTS evstore;
 LOAD 'evstore';
 SET jit = off;
 
-SELECT plan(164);
+SELECT plan(165);
 
 CREATE SCHEMA rm;
 CREATE TABLE rm.seen (n bigserial, position bigint, stream text, type text, data jsonb);
@@ -324,6 +324,20 @@ SELECT evstore.append('i-2', 'Paid', '{"amount": 5}') \g /dev/null
 TRUNCATE rm.total;
 SELECT evstore.create_projection('again', 'rm.add(evstore.event[])', '{"categories": ["i"]}', options => '{"mode": "inline"}') \g /dev/null
 SELECT results_eq('SELECT stream, amount FROM rm.total ORDER BY 1', $$ VALUES ('i-1', 2::numeric), ('i-2', 6) $$, 'a new one catches up at once');
+-- what a handler appends comes after what it was called with, also for the others
+CREATE TABLE rm.ordered (n bigserial, by text, version bigint);
+CREATE FUNCTION rm.first_of_all(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO ordered (by, version) VALUES ('g1', e.version);
+	IF e.version = 0 THEN PERFORM evstore.append(e.stream, 'Nested'); END IF;
+END $$;
+CREATE FUNCTION rm.second_of_all(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO ordered (by, version) VALUES ('g2', e.version); END $$;
+SELECT evstore.create_projection('g1', 'rm.first_of_all(evstore.event)', '{"categories": ["g"]}', options => '{"mode": "inline"}') \g /dev/null
+SELECT evstore.create_projection('g2', 'rm.second_of_all(evstore.event)', '{"categories": ["g"]}', options => '{"mode": "inline"}') \g /dev/null
+SELECT evstore.append_events('g-1', '[{"type": "A"}, {"type": "C"}]') \g /dev/null
+SELECT results_eq('SELECT by, array_agg(version ORDER BY n) FROM rm.ordered GROUP BY 1 ORDER BY 1', $$ VALUES ('g1', '{0,1,2}'::bigint[]), ('g2', '{0,1,2}') $$, 'each has the events of a stream in order, those that a handler appends included');
+SELECT evstore.drop_projection('g1'), evstore.drop_projection('g2') \g /dev/null
+
 CREATE FUNCTION rm.endless(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evstore.append('endless-1', 'Again'); END $$;
 SELECT evstore.create_projection('endless', 'rm.endless(evstore.event)', '{"categories": ["endless"]}', options => '{"mode": "inline"}') \g /dev/null
 SELECT is(left(pg_temp.outcome($$ SELECT evstore.append('endless-1', 'First') $$), 5), 'VS012', 'handlers that append for each other come to an end');
