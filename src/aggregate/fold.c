@@ -94,7 +94,7 @@ evs_fold_check(Oid transition)
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	if (proc->prokind != PROKIND_FUNCTION || proc->proretset || proc->prorettype != JSONBOID ||
 		proc->pronargs != 2 || proc->proargtypes.values[0] != JSONBOID ||
-		proc->proargtypes.values[1] != evs_event_type())
+		proc->proargtypes.values[1] != evs_catalog()->event_type)
 		throw_invalid(transition);
 	ReleaseSysCache(tuple);
 
@@ -205,7 +205,7 @@ evs_fold_begin(Oid transition, const Jsonb *initial, bool unknown_is_error)
 	fold->transition = transition;
 	fold->name = format_procedure(transition);
 	fold->unknown_is_error = unknown_is_error;
-	fold->desc = lookup_rowtype_tupdesc_copy(evs_event_type(), -1);
+	fold->desc = lookup_rowtype_tupdesc_copy(evs_catalog()->event_type, -1);
 	fold->record = make_expanded_record_from_typeid(fold->desc->tdtypeid, -1, context);
 	for (int i = 0; i < 2; i++)
 		fold->memory[i] = AllocSetContextCreate(context, "evstore fold state",

@@ -12,12 +12,14 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "catalog/catalog.h"
 #include "compat.h"
@@ -146,6 +148,8 @@ fill_catalog(void)
 	catalog.snapshot_pkey = lookup(schema, "snapshot_pkey");
 	catalog.projection = lookup(schema, "projection");
 	catalog.aggregate = lookup(schema, "aggregate");
+	catalog.event_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("event"),
+										 ObjectIdGetDatum(schema));
 	refuse_distributed_tables();
 }
 
@@ -232,4 +236,13 @@ void
 evs_check_consumer(AclMode right)
 {
 	check_right(evs_catalog()->subscriptions_view, "evstore.subscriptions", right);
+}
+
+void
+evs_check_internal(void)
+{
+	if (!has_privs_of_role(GetUserId(), evs_catalog()->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("this function is internal to evstore")));
 }

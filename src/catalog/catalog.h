@@ -38,6 +38,7 @@ typedef struct EvsCatalog
 	Oid			snapshot_pkey;
 	Oid			projection;
 	Oid			aggregate;
+	Oid			event_type;		/* evstore.event */
 } EvsCatalog;
 
 /*
@@ -66,6 +67,12 @@ extern void evs_check_right(AclMode right);
 
 /* The same for the view evstore.subscriptions: ACL_UPDATE to consume. */
 extern void evs_check_consumer(AclMode right);
+
+/*
+ * Throw unless the current user is as good as evstore's owner: for functions that
+ * others of evstore's call.
+ */
+extern void evs_check_internal(void);
 
 /* Called when the schema's relations change; for caches built on them. */
 typedef void (*EvsInvalidateHook) (Oid relid);

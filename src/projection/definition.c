@@ -13,6 +13,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -135,6 +136,30 @@ evs_projection_list(void)
 	for (uint64 i = 0; i < rows.nrows; i++)
 		result = lappend(result, from_row(&rows, i));
 	return result;
+}
+
+List *
+evs_projection_kept(void)
+{
+	static List *kept = NIL;
+	static uint64 kept_version = 0;
+	static MemoryContext context = NULL;
+	uint64		current = evs_projection_version();
+	MemoryContext old;
+
+	if (kept_version == current)
+		return kept;
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "evstore projections",
+										ALLOCSET_SMALL_SIZES);
+	kept = NIL;
+	kept_version = 0;
+	MemoryContextReset(context);
+	old = MemoryContextSwitchTo(context);
+	kept = evs_projection_list();
+	MemoryContextSwitchTo(old);
+	kept_version = current;
+	return kept;
 }
 
 EvsProjection *

@@ -38,6 +38,9 @@ typedef struct EvsProjection
 /* All, rebuilds too, by id; in the current memory context. */
 extern List *evs_projection_list(void);
 
+/* The same, kept by the session: valid until the next call. */
+extern List *evs_projection_kept(void);
+
 /* The projection of this name; throws VS009 if there is none. */
 extern EvsProjection *evs_projection_find(const char *name);
 

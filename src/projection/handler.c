@@ -205,7 +205,7 @@ evs_handler_begin(const EvsProjection *projection, bool may_wait)
 											 ALLOCSET_SMALL_SIZES);
 	handler->call_context = AllocSetContextCreate(handler->context, "evstore handler call",
 												  ALLOCSET_DEFAULT_SIZES);
-	handler->event_type = evs_event_type();
+	handler->event_type = evs_catalog()->event_type;
 	argument = projection->batched ? get_array_type(handler->event_type) : handler->event_type;
 
 	GetUserIdAndSecContext(&handler->user, &handler->sec_context);
@@ -330,11 +330,11 @@ evs_handler_get_event(EvsLogCursor *cursor, Datum data, EvsHandledEvent *event)
 	bool		nulls[EVS_EVENT_NCOLUMNS];
 	HeapTuple	tuple;
 
-	if (desc == NULL || desc->tdtypeid != evs_event_type())
+	if (desc == NULL || desc->tdtypeid != evs_catalog()->event_type)
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-		desc = lookup_rowtype_tupdesc_copy(evs_event_type(), -1);
+		desc = lookup_rowtype_tupdesc_copy(evs_catalog()->event_type, -1);
 		MemoryContextSwitchTo(old);
 	}
 	evs_event_from_row(evs_cursor_leaf(cursor), evs_cursor_slot(cursor),

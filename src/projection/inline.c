@@ -55,9 +55,8 @@ typedef struct StreamSet
 	int			n;
 } StreamSet;
 
+/* Not looked at again while handlers are being called. */
 static List *projections = NIL;
-static uint64 loaded_version = 0;
-static MemoryContext context = NULL;
 
 /* While handlers are being called, what they append waits. */
 static bool handling = false;
@@ -66,32 +65,6 @@ static MemoryContext waiting_context = NULL;
 
 /* The transaction that has given events to others than inline ones. */
 static LocalTransactionId for_test = InvalidLocalTransactionId;
-
-/* Not while they are being run. */
-static void
-load(void)
-{
-	uint64		current = evs_projection_version();
-	MemoryContext old;
-	ListCell   *cell;
-	List	   *all;
-
-	if (loaded_version == current)
-		return;
-	if (context == NULL)
-		context = AllocSetContextCreate(TopMemoryContext, "evstore inline projections",
-										ALLOCSET_SMALL_SIZES);
-	projections = NIL;
-	loaded_version = 0;
-	MemoryContextReset(context);
-	old = MemoryContextSwitchTo(context);
-	all = evs_projection_list();
-	foreach(cell, all)
-		if (((EvsProjection *) lfirst(cell))->rebuild_of == 0)
-			projections = lappend(projections, lfirst(cell));
-	MemoryContextSwitchTo(old);
-	loaded_version = current;
-}
 
 /* ---- one projection ---- */
 
@@ -196,12 +169,14 @@ add_event(InlineBatch *batch, EvsLogCursor *cursor)
  * append itself.
  */
 static int64
-run_range(const EvsProjection *projection, EvsLogRange range, bool is_own)
+run_projection(const EvsProjection *projection, EvsLogRange range, bool is_own)
 {
 	InlineBatch batch = {.projection = projection};
+	EvsSubscription subscription = *evs_subscription_find(projection->name);
 	int64		count = 0;
 	bool		more = true;
 
+	range.filter = subscription.filter;
 	batch.memory = AllocSetContextCreate(CurrentMemoryContext, "evstore inline events",
 										 ALLOCSET_DEFAULT_SIZES);
 	while (more)
@@ -223,15 +198,6 @@ run_range(const EvsProjection *projection, EvsLogRange range, bool is_own)
 	}
 	MemoryContextDelete(batch.memory);
 	return count;
-}
-
-static int64
-run_projection(const EvsProjection *projection, EvsLogRange range, bool is_own)
-{
-	EvsSubscription subscription = *evs_subscription_find(projection->name);
-
-	range.filter = subscription.filter;
-	return run_range(projection, range, is_own);
 }
 
 /* ---- appends ---- */
@@ -283,6 +249,8 @@ must_roll_back(void)
 static bool
 takes_part(const EvsProjection *projection)
 {
+	if (projection->rebuild_of != 0)
+		return false;
 	return projection->is_inline ||
 		(evs_guc_delivery == EVS_DELIVERY_SYNC && !projection->paused);
 }
@@ -372,7 +340,7 @@ begin_handling(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a handler of an inline projection cannot make another one that begins in the past")));
-	load();
+	projections = evs_projection_kept();
 	waiting = NIL;
 	waiting_context = AllocSetContextCreate(CurrentMemoryContext, "evstore inline appends",
 											ALLOCSET_SMALL_SIZES);

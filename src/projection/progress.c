@@ -16,29 +16,15 @@
 #include "subscription/slot.h"
 #include "compat.h"
 
-typedef struct SlotFilter
-{
-	int			slots;
-	int			slot;
-} SlotFilter;
-
-static bool
-is_other_slot(void *arg, int64 stream_id)
-{
-	SlotFilter *filter = arg;
-
-	return evs_subscription_slot_of(evs_stream_key_hash(stream_id), filter->slots) != filter->slot;
-}
-
 /* The position before the slot's first event in (after, up_to], or up_to. */
 static int64
 before_next_event(const EvsSubscription *subscription, int slot, int64 after, int64 up_to,
 				  Snapshot snapshot)
 {
-	SlotFilter	filter = {.slots = subscription->slots, .slot = slot};
+	EvsSlotFilter filter = {.slots = subscription->slots, .slot = slot};
 	EvsLogRange range = {
 		.after = after, .up_to = up_to, .filter = subscription->filter,
-		.skip = is_other_slot, .skip_arg = &filter,
+		.skip = evs_subscription_is_other_slot, .skip_arg = &filter,
 	};
 	EvsLogCursor *cursor = evs_cursor_open(&range, snapshot);
 	int64		result = evs_cursor_next(cursor) ? evs_cursor_position(cursor) - 1 : up_to;

@@ -232,15 +232,6 @@ evs_cancel_rebuild(PG_FUNCTION_ARGS)
 /* How often a partition is run anew because definitions have changed. */
 #define STALE_MAX 5
 
-static void
-report_event_error(const EvsRun *run)
-{
-	ereport(WARNING,
-			(errcode(ERRCODE_EVS_HANDLER_FAILED),
-			 errmsg("projection \"%s\" failed on an event: %s", run->projection->title, run->error),
-			 run->faulted ? errhint("It has been stopped; go on with evstore.resume_projection().") : 0));
-}
-
 /* The projection of the name, or its rebuild; NULL if there is none. */
 static EvsProjection *
 find(const char *name, bool rebuild)
@@ -265,8 +256,7 @@ run_partition(const char *name, bool rebuild, EvsRun *run)
 		if (run->status != EVS_RUN_STALE)
 			break;
 	}
-	if (run->error != NULL)
-		report_event_error(run);
+	evs_projection_report(run);
 	return true;
 }
 
@@ -380,7 +370,7 @@ evs_slot_forgive(PG_FUNCTION_ARGS)
 	Relation	states;
 	EvsSlot		slot;
 
-	check_may_act_as(evs_catalog()->owner, "of evstore");
+	evs_check_internal();
 	states = evs_open(evs_catalog()->slot_state, RowExclusiveLock);
 	(void) evs_slot_lock(PG_GETARG_INT64(0), PG_GETARG_INT32(1), true);
 	if (evs_slot_read(states, PG_GETARG_INT64(0), PG_GETARG_INT32(1), &slot) && slot.attempts > 0)

@@ -259,10 +259,7 @@ evs_depends_on_extension(PG_FUNCTION_ARGS)
 	ObjectAddressSet(schema, NamespaceRelationId,
 					 get_namespace_oid(text_to_cstring(PG_GETARG_TEXT_PP(0)), false));
 	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("evstore", false));
-	if (!has_privs_of_role(GetUserId(), evs_catalog()->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("this function is internal to evstore")));
+	evs_check_internal();
 	recordDependencyOn(&schema, &extension, DEPENDENCY_AUTO);
 	PG_RETURN_VOID();
 }

@@ -27,6 +27,7 @@
 
 #include "base/clock.h"
 #include "base/debug_point.h"
+#include "base/errors.h"
 #include "base/xact.h"
 #include "catalog/catalog.h"
 #include "exec/spi.h"
@@ -80,15 +81,6 @@ typedef struct Batch
 /* ---- gathering ---- */
 
 static bool
-is_other_slot(void *arg, int64 stream_id)
-{
-	Batch	   *batch = arg;
-
-	return evs_subscription_slot_of(evs_stream_key_hash(stream_id),
-									batch->subscription.slots) != batch->run->slot;
-}
-
-static bool
 must_wait(Batch *batch, int64 position, uint32 key_hash)
 {
 	return batch->slot.pending &&
@@ -140,16 +132,17 @@ gather(Batch *batch, int64 end, Snapshot snapshot)
 {
 	EvsRun	   *run = batch->run;
 	EvsLogRange range = {.after = batch->slot.cursor, .filter = batch->subscription.filter};
+	EvsSlotFilter filter = {.slots = batch->subscription.slots, .slot = run->slot};
 	EvsLogCursor *cursor;
 	int64		limit = wanted(batch);
 
 	if (run->seq == batch->slot.seq && run->store == RelationGetRelid(batch->states))
 		range.after = Max(range.after, run->scanned);
 	range.up_to = Min(end, range.after + SCAN_MAX);
-	if (batch->subscription.slots > 1)
+	if (filter.slots > 1)
 	{
-		range.skip = is_other_slot;
-		range.skip_arg = batch;
+		range.skip = evs_subscription_is_other_slot;
+		range.skip_arg = &filter;
 	}
 	batch->scanned = Max(range.after, range.up_to);
 	if (range.after >= range.up_to)
@@ -497,7 +490,6 @@ finish(Batch *batch)
 
 	run->store = RelationGetRelid(batch->states);
 	run->seq = batch->slot.seq;
-	run->cursor = batch->slot.cursor;
 	run->scanned = Max(batch->scanned, batch->slot.cursor);
 	relation_close(batch->states, NoLock);
 }
@@ -594,6 +586,17 @@ evs_projection_run(EvsRun *run)
 	if (run->error != NULL)
 		run->error = pstrdup(run->error);
 	MemoryContextDelete(memory);
+}
+
+void
+evs_projection_report(const EvsRun *run)
+{
+	if (run->error == NULL)
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_EVS_HANDLER_FAILED),
+			 errmsg("projection \"%s\" failed on an event: %s", run->projection->title, run->error),
+			 run->faulted ? errhint("It has been stopped; go on with evstore.resume_projection().") : 0));
 }
 
 TimestampTz

@@ -41,7 +41,6 @@ typedef struct EvsRun
 	Oid			store;			/* evstore.slot_state: after DROP EXTENSION it is another */
 	int64		seq;			/* of the slot's state */
 	int64		scanned;		/* nothing for it from its cursor up to here */
-	int64		cursor;			/* as the slot's state says */
 	bool		had_error;		/* one may be on record */
 } EvsRun;
 
@@ -51,6 +50,9 @@ typedef struct EvsRun
  * projection wants it; other errors are thrown.
  */
 extern void evs_projection_run(EvsRun *run);
+
+/* A warning that an event of the last batch has failed, if one has. */
+extern void evs_projection_report(const EvsRun *run);
 
 /*
  * An error that says nothing about an event: write it down, and when to try

@@ -7,17 +7,14 @@
 #include <sys/time.h>
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
-#include "catalog/catalog.h"
 #include "stream/event.h"
 #include "compat.h"
 
@@ -245,13 +242,6 @@ evs_metadata_matches(Jsonb *passed, Jsonb *stored)
 }
 
 /* ---- rows ---- */
-
-Oid
-evs_event_type(void)
-{
-	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("event"),
-						   ObjectIdGetDatum(evs_catalog()->schema));
-}
 
 
 /* {}, as jsonb stores it */

@@ -31,9 +31,6 @@ enum
 	EVS_EVENT_NCOLUMNS
 };
 
-/* The OID of the type. */
-extern Oid	evs_event_type(void);
-
 /* What a new row has beside the caller's event. */
 typedef struct EvsPlace
 {

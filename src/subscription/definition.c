@@ -330,6 +330,14 @@ evs_subscription_slot_of(uint32 key_hash, int slots)
 	return (int) (key_hash % (uint32) slots);
 }
 
+bool
+evs_subscription_is_other_slot(void *arg, int64 stream_id)
+{
+	EvsSlotFilter *filter = arg;
+
+	return evs_subscription_slot_of(evs_stream_key_hash(stream_id), filter->slots) != filter->slot;
+}
+
 /* The event's key, or NULL: then it is its stream. */
 static text *
 explicit_key(const EvsSubscription *subscription, EvsLogCursor *cursor)

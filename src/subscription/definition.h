@@ -103,4 +103,13 @@ extern EvsOrderingKey evs_subscription_key(const EvsSubscription *subscription,
 
 extern int	evs_subscription_slot_of(uint32 key_hash, int slots);
 
+/* For EvsLogRange.skip, with streams as keys: is the stream of another slot? */
+typedef struct EvsSlotFilter
+{
+	int			slots;
+	int			slot;
+} EvsSlotFilter;
+
+extern bool evs_subscription_is_other_slot(void *arg, int64 stream_id);
+
 #endif							/* EVSTORE_DEFINITION_H */

@@ -98,16 +98,6 @@ begin_call(const char *function)
 	evs_check_consumer(ACL_UPDATE);
 }
 
-/* Internal functions that change what they are told to: not for everybody. */
-static void
-check_owner(void)
-{
-	if (!has_privs_of_role(GetUserId(), evs_catalog()->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("this function is internal to evstore")));
-}
-
 /* fetch(name, consumer, max_count, wait_ms) */
 Datum
 evs_fetch(PG_FUNCTION_ARGS)
@@ -257,7 +247,7 @@ evs_release(PG_FUNCTION_ARGS)
 Datum
 evs_slot_reset(PG_FUNCTION_ARGS)
 {
-	check_owner();
+	evs_check_internal();
 	evs_slots_reset(PG_GETARG_INT64(0), PG_GETARG_INT32(1), PG_GETARG_INT64(2));
 	PG_RETURN_VOID();
 }
@@ -266,7 +256,7 @@ evs_slot_reset(PG_FUNCTION_ARGS)
 Datum
 evs_slot_refresh(PG_FUNCTION_ARGS)
 {
-	check_owner();
+	evs_check_internal();
 	evs_slots_refresh(PG_GETARG_INT64(0), PG_GETARG_INT32(1));
 	PG_RETURN_VOID();
 }
@@ -275,7 +265,7 @@ evs_slot_refresh(PG_FUNCTION_ARGS)
 Datum
 evs_slot_lock_sql(PG_FUNCTION_ARGS)
 {
-	check_owner();
+	evs_check_internal();
 	(void) evs_slot_lock(PG_GETARG_INT64(0), PG_GETARG_INT32(1), true);
 	PG_RETURN_VOID();
 }
@@ -284,7 +274,7 @@ evs_slot_lock_sql(PG_FUNCTION_ARGS)
 Datum
 evs_kick(PG_FUNCTION_ARGS)
 {
-	check_owner();
+	evs_check_internal();
 	evs_xact_kick(evs_subscription_bucket(PG_GETARG_INT64(0)));
 	PG_RETURN_VOID();
 }
@@ -313,7 +303,7 @@ evs_slot_events(PG_FUNCTION_ARGS)
 	int			slot = PG_GETARG_INT32(1);
 	EvsLogCursor *cursor;
 
-	check_owner();
+	evs_check_internal();
 	InitMaterializedSRF(fcinfo, 0);
 	subscription = *evs_subscription_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	range.filter = subscription.filter;

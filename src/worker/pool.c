@@ -16,7 +16,6 @@
 
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
@@ -38,10 +37,7 @@ typedef struct Owner
 	int			place;			/* when shares are given out */
 } Owner;
 
-/* Projections at seen_version; nothing is read while they stay the same. */
 static uint64 seen_version = 0;
-static List *projections = NIL;
-static MemoryContext context = NULL;
 static uint32 turn = 0;
 
 /* ---- who wants workers ---- */
@@ -57,29 +53,11 @@ find_owner(List *owners, Oid role)
 	return NULL;
 }
 
-static void
-load_projections(void)
-{
-	uint64		current = evs_projection_version();
-	MemoryContext old;
-
-	if (seen_version == current)
-		return;
-	if (context == NULL)
-		context = AllocSetContextCreate(TopMemoryContext, "evstore pool", ALLOCSET_SMALL_SIZES);
-	projections = NIL;
-	seen_version = 0;
-	MemoryContextReset(context);
-	old = MemoryContextSwitchTo(context);
-	projections = evs_projection_list();
-	MemoryContextSwitchTo(old);
-	seen_version = current;
-}
-
 static List *
 list_owners(void)
 {
 	List	   *owners = NIL;
+	List	   *projections = evs_projection_kept();
 	ListCell   *cell;
 
 	foreach(cell, projections)
@@ -302,7 +280,7 @@ evs_pool_manage(EvsSharedDatabase *database, bool look)
 
 	if (!look && seen_version == evs_projection_version())
 		return;
-	load_projections();
+	seen_version = evs_projection_version();
 	owners = list_owners();
 	set_targets(owners);
 	forget_lost(database);

@@ -289,15 +289,6 @@ unit_failed(Unit *unit, MemoryContext scratch)
 	PG_END_TRY();
 }
 
-static void
-report_event_error(const EvsRun *run)
-{
-	ereport(WARNING,
-			(errcode(ERRCODE_EVS_HANDLER_FAILED),
-			 errmsg("projection \"%s\" failed on an event: %s", run->projection->title, run->error),
-			 run->faulted ? errhint("It has been stopped; go on with evstore.resume_projection().") : 0));
-}
-
 /* One batch; true if there may be more. */
 static bool
 run_batch(Unit *unit)
@@ -307,8 +298,7 @@ run_batch(Unit *unit)
 	pg_atomic_write_u64(&place->busy_since, (uint64) GetCurrentTimestamp());
 	begin(psprintf("evstore: projection %s, partition %d", run->projection->title, run->slot));
 	evs_projection_run(run);
-	if (run->error != NULL)
-		report_event_error(run);
+	evs_projection_report(run);
 	commit();
 	pg_atomic_write_u64(&place->busy_since, 0);
 	unit->not_locked = 0;
