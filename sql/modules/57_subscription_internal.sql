@@ -21,6 +21,21 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION evstore._slots_lock(bigint, integer) IS 'locks all slots of a subscription, in order';
 
+-- on_failure has changed: what that means for events that have failed.
+CREATE OR REPLACE FUNCTION evstore._slots_rearrange(subscription_id bigint, slots integer) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM evstore._slots_lock(subscription_id, slots);
+	PERFORM evstore._failed_rearrange(subscription_id);
+	FOR i IN 0 .. slots - 1 LOOP
+		PERFORM evstore._slot_refresh(subscription_id, i);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION evstore._slots_rearrange(bigint, integer) IS 'applies another on_failure to events that have failed';
+
 CREATE OR REPLACE FUNCTION evstore._kick(subscription_id bigint) RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'evs_kick';
 COMMENT ON FUNCTION evstore._kick(bigint) IS 'at commit, lets those who wait for a subscription look again';

@@ -114,11 +114,7 @@ BEGIN
 		notify = s.notify, next_slots = s.next_slots, drain_to = s.drain_to
 	WHERE x.id = s.id;
 	IF s.on_failure <> o.on_failure THEN
-		PERFORM evstore._slots_lock(s.id, s.slots);
-		PERFORM evstore._failed_rearrange(s.id);
-		FOR i IN 0 .. s.slots - 1 LOOP
-			PERFORM evstore._slot_refresh(s.id, i);
-		END LOOP;
+		PERFORM evstore._slots_rearrange(s.id, s.slots);
 	END IF;
 	PERFORM evstore._kick(s.id);
 END

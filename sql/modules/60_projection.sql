@@ -1,6 +1,22 @@
 -- Projections: definitions.  Functions whose names begin with _projection_ run as
 -- evstore's owner, called from C code that knows who has called it.
 
+-- The names in an array, each once; VS010 for anything else.
+CREATE OR REPLACE FUNCTION evstore._projection_names(path text, value jsonb, what text) RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF jsonb_typeof(value) <> 'array' OR EXISTS (SELECT FROM jsonb_array_elements(
+			CASE jsonb_typeof(value) WHEN 'array' THEN value ELSE '[]' END) t (value)
+			WHERE jsonb_typeof(t.value) <> 'string') THEN
+		PERFORM evstore._invalid(path, 'must be an array of names of ' || what);
+	END IF;
+	RETURN ARRAY(SELECT DISTINCT t FROM jsonb_array_elements_text(value) t ORDER BY t);
+END
+$$;
+COMMENT ON FUNCTION evstore._projection_names(text, jsonb, text) IS 'names in a definition';
+
 /*
  * A projection with the members of options in place of its own.  What belongs to
  * its subscription comes back beside it.
@@ -55,19 +71,9 @@ BEGIN
 			END IF;
 			p.schema := item.text;
 		WHEN 'tables' THEN
-			IF item.type <> 'array' OR EXISTS (SELECT FROM jsonb_array_elements(
-					CASE item.type WHEN 'array' THEN item.value ELSE '[]' END) t (value)
-					WHERE jsonb_typeof(t.value) <> 'string') THEN
-				PERFORM evstore._invalid('$.options.tables', 'must be an array of names of tables');
-			END IF;
-			p.tables := ARRAY(SELECT DISTINCT t FROM jsonb_array_elements_text(item.value) t ORDER BY t);
+			p.tables := evstore._projection_names('$.options.tables', item.value, 'tables');
 		WHEN 'depends_on' THEN
-			IF item.type <> 'array' OR EXISTS (SELECT FROM jsonb_array_elements(
-					CASE item.type WHEN 'array' THEN item.value ELSE '[]' END) t (value)
-					WHERE jsonb_typeof(t.value) <> 'string') THEN
-				PERFORM evstore._invalid('$.options.depends_on', 'must be an array of names of projections');
-			END IF;
-			p.depends_on := ARRAY(SELECT DISTINCT t FROM jsonb_array_elements_text(item.value) t ORDER BY t);
+			p.depends_on := evstore._projection_names('$.options.depends_on', item.value, 'projections');
 		WHEN 'notify' THEN
 			IF item.type <> 'boolean' THEN
 				PERFORM evstore._invalid('$.options.notify', 'must be true or false');
@@ -253,6 +259,18 @@ END
 $$;
 COMMENT ON FUNCTION evstore._projection_create(text, text, regprocedure, jsonb, text, jsonb) IS 'behind create_projection()';
 
+CREATE OR REPLACE FUNCTION evstore._projection_is_rebuilt(name text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+		MESSAGE = format('projection "%s" is being rebuilt', name),
+		HINT = 'Wait for the rebuild to end, or end it with cancel_rebuild().';
+END
+$$;
+COMMENT ON FUNCTION evstore._projection_is_rebuilt(text) IS 'raises 55000';
+
 CREATE OR REPLACE FUNCTION evstore._projection_alter(name text, owner text, handler regprocedure, options jsonb)
 RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -283,16 +301,12 @@ BEGIN
 	PERFORM evstore._projection_tables(p.schema, p.tables);
 	IF EXISTS (SELECT FROM evstore.projection r WHERE r.rebuild_of = p.id)
 			AND (p.schema, p.tables, p.handler) IS DISTINCT FROM (q.schema, q.tables, q.handler) THEN
-		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-			MESSAGE = format('projection "%s" is being rebuilt', name),
-			HINT = 'Wait for the rebuild to end, or end it with cancel_rebuild().';
+		PERFORM evstore._projection_is_rebuilt(name);
 	END IF;
 	IF owner <> q.owner AND EXISTS (SELECT FROM evstore.projection r WHERE r.rebuild_of = p.id) THEN
 		-- the shadows are the old owner's; where he has been renamed they follow
 		IF EXISTS (SELECT FROM pg_roles r WHERE r.rolname = q.owner) THEN
-			RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-				MESSAGE = format('projection "%s" is being rebuilt', name),
-				HINT = 'Wait for the rebuild to end, or end it with cancel_rebuild().';
+			PERFORM evstore._projection_is_rebuilt(name);
 		END IF;
 		UPDATE evstore.projection r SET owner = _projection_alter.owner WHERE r.rebuild_of = p.id;
 	END IF;
@@ -305,11 +319,7 @@ BEGIN
 		UPDATE evstore.subscription x SET retry = s.retry, on_failure = s.on_failure WHERE x.id = s.id;
 	END IF;
 	IF s.on_failure <> o.on_failure THEN
-		PERFORM evstore._slots_lock(s.id, s.slots);
-		PERFORM evstore._failed_rearrange(s.id);
-		FOR i IN 0 .. s.slots - 1 LOOP
-			PERFORM evstore._slot_refresh(s.id, i);
-		END LOOP;
+		PERFORM evstore._slots_rearrange(s.id, s.slots);
 	END IF;
 	PERFORM evstore._audit('alter_projection', jsonb_build_object('projection', name, 'owner', p.owner,
 		'handler', p.handler));
@@ -488,9 +498,7 @@ DECLARE
 BEGIN
 	PERFORM evstore._projection_async(s.id, name);
 	IF EXISTS (SELECT FROM evstore.projection p WHERE p.rebuild_of = s.id) THEN
-		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-			MESSAGE = format('projection "%s" is being rebuilt', name),
-			HINT = 'Wait for the rebuild to end, or end it with cancel_rebuild().';
+		PERFORM evstore._projection_is_rebuilt(name);
 	END IF;
 	PERFORM evstore._slots_lock(s.id, s.slots);
 	DELETE FROM evstore.failed_event f WHERE f.subscription_id = s.id;
