@@ -37,7 +37,8 @@ BEGIN
 		EXECUTE format('SELECT %I.catch_up()', schema);
 		COMMIT;
 		EXIT WHEN NOT EXISTS (SELECT FROM evstore.projections AS p WHERE p.schema = catch_up.schema AND (p.lag_events > 0 OR p.rebuild_state = 'running'));
-		PERFORM pg_sleep(0.01); -- poll
+		PERFORM evstore.wait_for_projections(ARRAY(SELECT p.projection::text FROM evstore.projections AS p WHERE p.schema = catch_up.schema), timeout => '1 second');
+		COMMIT;
 	END LOOP;
 END $$;
 
