@@ -525,6 +525,8 @@ sub retry
 	my ($session, @appends) = @_;
 	my %results;
 
+	# what is counted from here on must not be lost with the next kill
+	$session->query('SET synchronous_commit = on');
 	for my $append (@appends)
 	{
 		my @rows = eval { run_append($session, $append) };
