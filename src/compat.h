@@ -12,6 +12,7 @@
 #include "access/genam.h"
 #include "access/tableam.h"
 #include "catalog/pg_proc.h"
+#include "executor/execExpr.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "storage/lock.h"
@@ -104,6 +105,18 @@ evs_table_tuple_update(Relation rel, ItemPointer tid, TupleTableSlot *slot)
 	simple_table_tuple_update(rel, tid, slot, InvalidSnapshot, &update_indexes);
 	return update_indexes;
 #endif
+}
+
+/* 18 has steps of their own for strict functions of one and of two arguments */
+static inline bool
+evs_is_function_step(ExprEvalOp op)
+{
+#if PG_VERSION_NUM >= 180000
+	if (op == EEOP_FUNCEXPR_STRICT_1 || op == EEOP_FUNCEXPR_STRICT_2)
+		return true;
+#endif
+	return op == EEOP_FUNCEXPR || op == EEOP_FUNCEXPR_STRICT ||
+		op == EEOP_FUNCEXPR_FUSAGE || op == EEOP_FUNCEXPR_STRICT_FUSAGE;
 }
 
 /* 16 has one function for the rights on all kinds of objects */

@@ -8,7 +8,9 @@
  *
  * The state is copied once an event, from the memory that is freed after each
  * call to one of two contexts that take turns.  The columns of an event are not
- * copied: they are passed as an expanded record that points to them.
+ * copied: where the expression selects a field of the event, it refers to a slot
+ * that has the columns.  Only if it uses the event as a whole is there a record as
+ * well, an expanded one that points to the columns.
  */
 #include "postgres.h"
 
@@ -20,6 +22,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/params.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -32,6 +35,7 @@
 #include "utils/typcache.h"
 
 #include "aggregate/fold.h"
+#include "aggregate/json_build.h"
 #include "base/errors.h"
 #include "catalog/catalog.h"
 #include "stream/event.h"
@@ -39,6 +43,10 @@
 
 /* Transitions whose planned calls a session keeps. */
 #define NCALLS 16
+
+/* The call's parameters. */
+#define STATE_PARAM 1
+#define EVENT_PARAM 2
 
 typedef struct PlannedCall
 {
@@ -56,8 +64,12 @@ struct EvsFold
 	char	   *name;			/* of the transition, for messages */
 	bool		unknown_is_error;
 	TupleDesc	desc;			/* of evstore.event */
-	ExpandedRecordHeader *record;	/* for an event that comes as its columns */
+	TupleTableSlot *slot;		/* the event's columns */
 	ExprState  *call;
+	bool		needs_record;	/* it uses the event as a whole */
+	ExpandedRecordHeader *record;	/* then this is the event that comes as columns */
+	int			fetched[EVS_EVENT_NCOLUMNS];	/* columns that it uses and that are varlenas */
+	int			nfetched;
 	ExprContext *econtext;
 	ParamExternData *state;		/* the call's parameters */
 	ParamExternData *event;
@@ -129,8 +141,8 @@ static void
 plan_entry(PlannedCall *entry, Oid transition, Oid type)
 {
 	FuncExpr   *call = makeFuncExpr(transition, JSONBOID,
-									list_make2(make_parameter(1, JSONBOID),
-											   make_parameter(2, type)),
+									list_make2(make_parameter(STATE_PARAM, JSONBOID),
+											   make_parameter(EVENT_PARAM, type)),
 									InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 	CachedExpression *plan = GetCachedExpression((Node *) call);
 
@@ -163,19 +175,79 @@ planned_call(Oid transition, Oid type)
 	return (Expr *) copyObject(entry->plan->expr);
 }
 
+static bool
+is_event(const Node *node)
+{
+	const Param *param = (const Param *) node;
+
+	return IsA(node, Param) && param->paramkind == PARAM_EXTERN && param->paramid == EVENT_PARAM;
+}
+
+/* The column that is selected from the event, from 0 on; -1: this is something else. */
+static int
+selected_column(const EvsFold *fold, const Node *node)
+{
+	const FieldSelect *select = (const FieldSelect *) node;
+	int			column;
+
+	if (!IsA(node, FieldSelect) || !is_event((const Node *) select->arg))
+		return -1;
+	column = select->fieldnum - 1;
+	/* what does not fit is left to the executor, to complain */
+	if (column < 0 || column >= EVS_EVENT_NCOLUMNS ||
+		TupleDescAttr(fold->desc, column)->atttypid != select->resulttype)
+		return -1;
+	return column;
+}
+
+static void
+add_fetched(EvsFold *fold, int column)
+{
+	if (TupleDescAttr(fold->desc, column)->attlen != -1)
+		return;
+	for (int i = 0; i < fold->nfetched; i++)
+		if (fold->fetched[i] == column)
+			return;
+	fold->fetched[fold->nfetched++] = column;
+}
+
+/* Have the fields of the event taken from the slot, and note what is used. */
+static Node *
+use_columns(Node *node, void *arg)
+{
+	EvsFold    *fold = arg;
+	FieldSelect *select = (FieldSelect *) node;
+	int			column;
+
+	if (node == NULL)
+		return NULL;
+	if (is_event(node))
+		fold->needs_record = true;
+	column = selected_column(fold, node);
+	if (column < 0)
+		return expression_tree_mutator(node, use_columns, arg);
+	add_fetched(fold, column);
+	return (Node *) makeVar(1, column + 1, select->resulttype, select->resulttypmod,
+							select->resultcollid, 0);
+}
+
 static void
 plan_call(EvsFold *fold)
 {
-	ParamListInfo params = makeParamList(2);
+	ParamListInfo params = makeParamList(EVENT_PARAM);
 	Oid			type = fold->desc->tdtypeid;
+	Node	   *call = use_columns((Node *) planned_call(fold->transition, type), fold);
 
-	params->params[0].ptype = JSONBOID;
-	params->params[1].ptype = type;
-	fold->state = &params->params[0];
-	fold->event = &params->params[1];
+	params->params[STATE_PARAM - 1].ptype = JSONBOID;
+	params->params[EVENT_PARAM - 1].ptype = type;
+	fold->state = &params->params[STATE_PARAM - 1];
+	fold->event = &params->params[EVENT_PARAM - 1];
+	fold->event->isnull = false;
 	fold->econtext = CreateStandaloneExprContext();
 	fold->econtext->ecxt_param_list_info = params;
-	fold->call = ExecInitExprWithParams(planned_call(fold->transition, type), params);
+	fold->econtext->ecxt_scantuple = fold->slot;
+	fold->call = ExecInitExprWithParams((Expr *) call, params);
+	evs_json_build_prepare(fold->call);
 }
 
 /* Into the memory whose turn it is next. */
@@ -206,11 +278,14 @@ evs_fold_begin(Oid transition, const Jsonb *initial, bool unknown_is_error)
 	fold->name = format_procedure(transition);
 	fold->unknown_is_error = unknown_is_error;
 	fold->desc = lookup_rowtype_tupdesc_copy(evs_catalog()->event_type, -1);
-	fold->record = make_expanded_record_from_typeid(fold->desc->tdtypeid, -1, context);
+	Assert(fold->desc->natts == EVS_EVENT_NCOLUMNS);
+	fold->slot = MakeSingleTupleTableSlot(fold->desc, &TTSOpsVirtual);
 	for (int i = 0; i < 2; i++)
 		fold->memory[i] = AllocSetContextCreate(context, "evstore fold state",
 												ALLOCSET_DEFAULT_SIZES);
 	plan_call(fold);
+	if (fold->needs_record)
+		fold->record = make_expanded_record_from_typeid(fold->desc->tdtypeid, -1, context);
 	set_state(fold, PointerGetDatum(initial));
 	MemoryContextSwitchTo(old);
 	return fold;
@@ -218,36 +293,21 @@ evs_fold_begin(Oid transition, const Jsonb *initial, bool unknown_is_error)
 
 /* ---- events ---- */
 
-/* Without looking anything up: this is for messages. */
-static Datum
-event_column(const EvsFold *fold, int column, bool *isnull)
-{
-	HeapTupleHeader event = (HeapTupleHeader) DatumGetPointer(fold->event->value);
-	HeapTupleData tuple;
-
-	if (VARATT_IS_EXTERNAL_EXPANDED(event))
-		return expanded_record_get_field(fold->record, column + 1, isnull);
-	tuple.t_len = HeapTupleHeaderGetDatumLength(event);
-	tuple.t_data = event;
-	return heap_getattr(&tuple, column + 1, fold->desc, isnull);
-}
-
 static char *
 event_text(const EvsFold *fold, int column)
 {
-	bool		isnull;
-	Datum		value = event_column(fold, column, &isnull);
+	const TupleTableSlot *slot = fold->slot;
 
-	return isnull ? pstrdup("") : TextDatumGetCString(value);
+	return slot->tts_isnull[column] ? pstrdup("") : TextDatumGetCString(slot->tts_values[column]);
 }
 
 static int64
 event_version(const EvsFold *fold)
 {
-	bool		isnull;
-	Datum		value = event_column(fold, EVS_EVENT_VERSION, &isnull);
+	const TupleTableSlot *slot = fold->slot;
 
-	return isnull ? -1 : DatumGetInt64(value);
+	return slot->tts_isnull[EVS_EVENT_VERSION] ? -1 :
+		DatumGetInt64(slot->tts_values[EVS_EVENT_VERSION]);
 }
 
 static void
@@ -276,16 +336,15 @@ throw_unknown(const EvsFold *fold)
 			 errdetail_internal("%s", evs_detail_end(&detail))));
 }
 
+/* The event that the slot has, and the parameter, if that is needed. */
 static void
-fold_datum(EvsFold *fold, Datum event)
+fold_current(EvsFold *fold)
 {
 	ErrorContextCallback frame = {.previous = error_context_stack, .callback = add_context, .arg = fold};
 	Datum		state;
 	bool		isnull;
 
 	CHECK_FOR_INTERRUPTS();
-	fold->event->value = event;
-	fold->event->isnull = false;
 	error_context_stack = &frame;
 	state = ExecEvalExprSwitchContext(fold->call, fold->econtext, &isnull);
 	error_context_stack = frame.previous;
@@ -296,10 +355,42 @@ fold_datum(EvsFold *fold, Datum event)
 	ResetExprContext(fold->econtext);
 }
 
+/* A value that is used several times is fetched, or decompressed, once. */
+static void
+fetch_columns(EvsFold *fold)
+{
+	TupleTableSlot *slot = fold->slot;
+
+	for (int i = 0; i < fold->nfetched; i++)
+	{
+		int			column = fold->fetched[i];
+		struct varlena *value = (struct varlena *) DatumGetPointer(slot->tts_values[column]);
+		MemoryContext old;
+
+		if (slot->tts_isnull[column] ||
+			!(VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value)))
+			continue;
+		old = MemoryContextSwitchTo(fold->econtext->ecxt_per_tuple_memory);
+		slot->tts_values[column] = PointerGetDatum(pg_detoast_datum(value));
+		MemoryContextSwitchTo(old);
+	}
+}
+
 void
 evs_fold_event(EvsFold *fold, HeapTupleHeader event)
 {
-	fold_datum(fold, HeapTupleHeaderGetDatum(event));
+	TupleTableSlot *slot = fold->slot;
+	HeapTupleData tuple = {
+		.t_len = HeapTupleHeaderGetDatumLength(event),
+		.t_data = event,
+	};
+
+	ExecClearTuple(slot);
+	heap_deform_tuple(&tuple, fold->desc, slot->tts_values, slot->tts_isnull);
+	ExecStoreVirtualTuple(slot);
+	fetch_columns(fold);
+	fold->event->value = HeapTupleHeaderGetDatum(event);
+	fold_current(fold);
 }
 
 /* Flattening an expanded record would free what it fetches and does not own. */
@@ -311,25 +402,39 @@ fold_flattened(EvsFold *fold, const Datum *values, const bool *nulls)
 														  unconstify(bool *, nulls)));
 
 	MemoryContextSwitchTo(old);
-	fold_datum(fold, event);
+	evs_fold_event(fold, DatumGetHeapTupleHeader(event));
+}
+
+static void
+set_record(EvsFold *fold, const Datum *values, const bool *nulls)
+{
+	ExpandedRecordHeader *record = fold->record;
+
+	memcpy(record->dvalues, values, sizeof(Datum) * EVS_EVENT_NCOLUMNS);
+	memcpy(record->dnulls, nulls, sizeof(bool) * EVS_EVENT_NCOLUMNS);
+	record->flags |= ER_FLAG_DVALUES_VALID;
+	record->flat_size = 0;
+	fold->event->value = ExpandedRecordGetRODatum(record);
 }
 
 void
 evs_fold_columns(EvsFold *fold, const Datum *values, const bool *nulls)
 {
-	ExpandedRecordHeader *record = fold->record;
+	TupleTableSlot *slot = fold->slot;
 
-	if (evs_event_has_external(values, nulls))
+	if (fold->needs_record && evs_event_has_external(values, nulls))
 	{
 		fold_flattened(fold, values, nulls);
 		return;
 	}
-	Assert(record->nfields == EVS_EVENT_NCOLUMNS);
-	memcpy(record->dvalues, values, sizeof(Datum) * EVS_EVENT_NCOLUMNS);
-	memcpy(record->dnulls, nulls, sizeof(bool) * EVS_EVENT_NCOLUMNS);
-	record->flags |= ER_FLAG_DVALUES_VALID;
-	record->flat_size = 0;
-	fold_datum(fold, ExpandedRecordGetRODatum(record));
+	if (fold->needs_record)
+		set_record(fold, values, nulls);
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, values, sizeof(Datum) * EVS_EVENT_NCOLUMNS);
+	memcpy(slot->tts_isnull, nulls, sizeof(bool) * EVS_EVENT_NCOLUMNS);
+	ExecStoreVirtualTuple(slot);
+	fetch_columns(fold);
+	fold_current(fold);
 }
 
 Jsonb *
