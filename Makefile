@@ -25,6 +25,25 @@ SQL_INSTALL = sql/evstore--$(EXTVERSION).sql
 SQL_UPDATES := $(patsubst sql/updates/%,sql/evstore--%,$(wildcard sql/updates/*.sql))
 DATA_built = $(SQL_INSTALL) $(SQL_UPDATES)
 
+# Sink modules are libraries of their own, without PostgreSQL, each built where the
+# library it needs is found.  NAME is evstore_sink_NAME.c and all NAME_*.c, and what it
+# shares with others.  A directory for its library: SINK_CFLAGS_http, SINK_LIBS_http.
+HEADERS_evstore = src/include/evstore_sink.h
+PKG_CONFIG ?= pkg-config
+SINK_PACKAGES_http = libcurl >= 7.87 libcrypto
+SINK_PACKAGES_nats = libssl libcrypto
+SINK_PACKAGES_postgres = libpq
+SINK_OBJS_nats = src/sinks/sink_resolve.o src/sinks/sink_json.o
+SINK_OBJS_postgres = src/sinks/sink_resolve.o src/sinks/sink_json.o
+# Threads that look up names must not lose their code when the module is closed.
+SINK_LDFLAGS_http = -Wl,-z,nodelete
+sink_is_possible = $(or $(SINK_LIBS_$(1)),$(if $(SINK_PACKAGES_$(1)),$(shell \
+	$(PKG_CONFIG) --exists '$(SINK_PACKAGES_$(1))' 2>/dev/null && echo yes),yes))
+SINKS := $(foreach s,$(sort $(patsubst src/sinks/evstore_sink_%.c,%,$(wildcard src/sinks/evstore_sink_*.c))), \
+	$(if $(call sink_is_possible,$(s)),$(s)))
+SINK_MODULES = $(SINKS:%=src/sinks/evstore_sink_%.so)
+SINK_UTIL = src/sinks/sink_util.o
+
 # --- make installcheck, for those who have a server running ---
 
 REGRESS = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
@@ -34,7 +53,8 @@ ISOLATION_OPTS = --inputdir=test/isolation
 PROVE_TESTS = $(sort $(wildcard test/t/*.pl))
 TAP_TESTS = $(if $(PROVE_TESTS),1)
 
-EXTRA_CLEAN = $(OBJS:.o=.d) .build_flags results output_iso tmp_check tmp_check_iso \
+EXTRA_CLEAN = $(OBJS:.o=.d) src/sinks/*.o src/sinks/*.d src/sinks/*.so .build_flags \
+	test/tools/*.o test/tools/*.d $(TEST_TOOLS) $(BENCH_TOOLS) results output_iso tmp_check tmp_check_iso \
 	regression.diffs regression.out \
 	$(filter-out tmp_roots,$(patsubst %/,%,$(wildcard tmp_*/)))
 
@@ -71,6 +91,67 @@ BUILD_FLAGS = $(VERSION) $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(OBJS)
 
 $(OBJS): .build_flags
 
+sink_flags = $(CFLAGS) -fPIC -fvisibility=hidden -std=gnu99 -Isrc/include -MMD -MP \
+	$(or $(SINK_CFLAGS_$(1)),$(if $(SINK_PACKAGES_$(1)),$(shell $(PKG_CONFIG) --cflags '$(SINK_PACKAGES_$(1))')))
+sink_libs = $(or $(SINK_LIBS_$(1)),$(if $(SINK_PACKAGES_$(1)),$(shell $(PKG_CONFIG) --libs '$(SINK_PACKAGES_$(1))')))
+
+sink_parts = $(patsubst %.c,%.o,$(sort $(wildcard src/sinks/$(1)_*.c))) $(SINK_OBJS_$(1))
+
+# nats_tls.o and evstore_sink_nats.o are of the sink nats.
+src/sinks/%.o: src/sinks/%.c .build_flags
+	$(CC) $(call sink_flags,$(firstword $(subst _, ,$(*:evstore_sink_%=%)))) -c -o $@ $<
+
+.SECONDEXPANSION:
+src/sinks/evstore_sink_%.so: src/sinks/evstore_sink_%.o $$(call sink_parts,$$*) $(SINK_UTIL)
+	$(CC) $(CFLAGS) -shared -pthread -o $@ $^ $(LDFLAGS) $(SINK_LDFLAGS_$*) $(call sink_libs,$*) -ldl
+
+-include $(wildcard src/sinks/*.d)
+
+# What drives sink modules in tests, and a module for tests of hosts: not installed.
+HARNESS_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard test/tools/harness_*.c)) test/tools/sink_harness.c)
+TEST_TOOLS = test/tools/sink_harness test/tools/sink_send test/tools/evstore_sink_double.so test/tools/evstore_sink_gated.so
+
+tool_flags = -O2 -g -Wall -Wextra $(COPT) -fPIC -fvisibility=hidden -std=gnu99 -Isrc/include -MMD -MP
+
+test/tools/%.o: test/tools/%.c .build_flags
+	$(CC) $(tool_flags) -c -o $@ $<
+
+test/tools/sink_harness: $(HARNESS_OBJS)
+	$(CC) -o $@ $^ -ldl
+
+test/tools/sink_send: test/tools/sink_send.o
+	$(CC) -o $@ $^ -ldl
+
+test/tools/evstore_sink_gated.o: test/tools/evstore_sink_double.c .build_flags
+	$(CC) $(tool_flags) -DGATED -c -o $@ $<
+
+test/tools/evstore_sink_%.so: test/tools/evstore_sink_%.o
+	$(CC) -shared -o $@ $^ -lpthread
+
+test-tools: $(TEST_TOOLS)
+
+# What the http sink is measured against.
+BENCH_TOOLS = test/bench/http_server $(if $(filter http,$(SINKS)),test/bench/http_client)
+
+test/bench/http_%: test/bench/http_%.c
+	$(CC) -O2 -Wall -Wextra -std=gnu99 -o $@ $< $(if $(filter client,$*),$(SINK_CFLAGS_http) $(call sink_libs,http))
+
+installcheck: test-tools
+
+-include $(wildcard test/tools/*.d)
+
+all: $(SINK_MODULES)
+
+install: install-sinks
+
+install-sinks: $(SINK_MODULES) | installdirs
+	$(if $(SINK_MODULES),$(INSTALL_SHLIB) $(SINK_MODULES) '$(DESTDIR)$(pkglibdir)/')
+
+uninstall: uninstall-sinks
+
+uninstall-sinks:
+	rm -f $(SINKS:%='$(DESTDIR)$(pkglibdir)/evstore_sink_%.so')
+
 SQL_HEAD = \echo Use "$(1)" to load this file. \quit
 
 # sql/modules itself is a prerequisite so that a removed module is noticed.
@@ -104,7 +185,7 @@ check-style: setup
 demo: setup
 	@EVS_PRELOAD=$${EVS_PRELOAD-evstore} $(TOOLS)/with_server.sh -n demo test/demo/demo.sh
 
-bench: setup
+bench: setup $(BENCH_TOOLS)
 	@test/bench/run.sh
 
 bench-peers: setup
@@ -147,6 +228,7 @@ help:
 # HELP make test            all tests, on a private server
 # HELP make test-regress, test-isolation, test-pgtap, test-tap, check-style
 # HELP                      one suite; TESTS="a b" runs only the tests of these names
+# HELP make test-tools      the harness that tests sink modules, in test/tools
 # HELP make test-versions   the tests on other PostgreSQL versions (VERSIONS="17 18")
 # HELP make ack             take the results of the last run as expected ones; review them first
 # HELP make bench           measure; make bench-peers compares with other systems
@@ -155,5 +237,5 @@ help:
 # HELP make clean           remove everything generated, except the roots of test-versions
 
 FORCE:
-.PHONY: all setup demo test test-regress test-isolation test-pgtap test-tap test-versions \
+.PHONY: all setup demo test test-tools test-regress test-isolation test-pgtap test-tap test-versions \
 	bench bench-peers ack indent lint check-style help FORCE

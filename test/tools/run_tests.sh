@@ -140,6 +140,7 @@ run_suite_tap() {
 	[[ -f $PGXS_TREE/src/test/perl/PostgreSQL/Test/Cluster.pm ]] || die 'PostgreSQL::Test not found: run "make setup"'
 	mkdir -p "$WORK/tap/tree" "$WORK/tap/ports"
 	tar -C "$ROOT" -cf - --exclude='./tmp_*' --exclude='./.git' . | tar -C "$WORK/tap/tree" -xf - --no-same-owner
+	cp "$BUILD"/test/tools/sink_{harness,send} "$BUILD"/test/tools/*.so "$WORK/tap/tree/test/tools/"
 	own_by_server_user "$WORK/tap"
 	suite_tests tap | xargs -P "${EVS_JOBS:-2}" -I '{}' "$0" --one-tap-file "$TMP" "$WORK" "$BINDIR" '{}'
 	for name in $(suite_tests tap); do

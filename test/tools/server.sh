@@ -34,8 +34,8 @@ build() {
 copy_sources_to_build() {
 	find "$BUILD" -name '*.[ch]' -delete
 	rm -rf "$BUILD/sql"
-	tar -C "$ROOT" -cf - --exclude='*.[od]' --exclude='*.so' --exclude='evstore--*.sql' \
-		Makefile evstore.control src sql | tar -C "$BUILD" -xf - --no-same-owner
+	(cd "$ROOT" && tar -cf - --exclude='*.[od]' --exclude='*.so' --exclude='evstore--*.sql' \
+		Makefile evstore.control src sql test/tools/*.[ch]) | tar -C "$BUILD" -xf - --no-same-owner
 }
 
 # Free of what a make that called us says to its own children.
@@ -44,7 +44,7 @@ make_in_build() {
 }
 
 # The flags of a build for tests and of one for use.
-test_build() { build test COPT='-Werror -DUSE_ASSERT_CHECKING -DEVS_DEBUG_POINTS'; }
+test_build() { build test test-tools COPT='-Werror -DUSE_ASSERT_CHECKING -DEVS_DEBUG_POINTS'; }
 release_build() { build release; }
 
 # private_install VARIANT: set INST and BINDIR; VARIANT is test or release.
@@ -59,7 +59,9 @@ private_install() {
 	cp -rs "$share/." "$INST$share/"
 	cp -rs "$lib/." "$INST$lib/"
 	rm -f "$INST$share"/extension/evstore* "$INST$lib"/evstore*
-	"$1_build"
+	"$1_build" || return
+	# sinks for tests of relays, beside the real ones
+	[[ $1 != test ]] || cp "$BUILD"/test/tools/evstore_sink_*.so "$INST$lib/"
 }
 
 # start_server NAME: a new cluster, log in $WORK/NAME.log; sets the client's environment.

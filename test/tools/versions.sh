@@ -14,9 +14,9 @@
 
 ROOTS=${EVS_ROOTS:-$ROOT/tmp_roots}
 SUITES=${SUITES:-regress isolation pgtap}
-COMMON=gcc,make,libc6-dev,perl,libtap-parser-sourcehandler-pgtap-perl
+COMMON=gcc,make,libc6-dev,perl,libtap-parser-sourcehandler-pgtap-perl,pkg-config,libcurl4-openssl-dev,libssl-dev
 # A root made by another recipe is made again.
-RECIPE=1
+RECIPE=2
 
 total_passed=0 total_failed=0 total_skipped=0
 

@@ -1,0 +1,124 @@
+/*
+ * evstore_sink_http.c
+ *	  The http sink: web hooks, and whatever else takes events by HTTP.
+ *
+ * http.h says where what is.  One message is one request, or in the format
+ * cloudevents-batch several are; an answer of the 200s means that the receiver
+ * has taken them.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <poll.h>
+
+#include "http.h"
+
+static int
+validate(const evs_sink_host *host, const evs_sink_settings *settings, char *error, size_t size)
+{
+	EvsHttpConfig config = {NULL};
+	int			rc = evs_http_configure(host, settings, &config, error, size);
+
+	evs_http_config_free(&config);
+	return rc;
+}
+
+static void
+destroy(void *state)
+{
+	EvsHttpSink *sink = state;
+
+	evs_http_loop_close(sink);
+	evs_http_config_free(&sink->config);
+	evs_sink_buffer_free(&sink->line);
+	free(sink);
+	/* libcurl counts: the last one cleans up. */
+	curl_global_cleanup();
+}
+
+static void *
+open_sink(const evs_sink_host *host, const evs_sink_settings *settings, char *error, size_t size)
+{
+	EvsHttpSink *sink = calloc(1, sizeof(*sink));
+
+	if (sink == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+	{
+		snprintf(error, size, "could not initialise libcurl");
+		free(sink);
+		return NULL;
+	}
+	sink->host = host;
+	sink->epoll_fd = -1;
+	if (evs_http_configure(host, settings, &sink->config, error, size) == 0 &&
+		evs_http_loop_open(sink, error, size))
+		return sink;
+	destroy(sink);
+	return NULL;
+}
+
+static int
+submit(void *state, const evs_sink_message *messages, int n)
+{
+	EvsHttpSink *sink = state;
+	int			accepted = 0;
+
+	while (accepted < n)
+	{
+		EvsHttpRequest *request = evs_http_request_new(sink, evs_sink_message_at(messages, accepted), n - accepted);
+
+		if (request == NULL)
+			break;
+		accepted += request->ncookies;
+		if (request->list == NULL)
+			evs_http_admit(sink, request);
+	}
+	return accepted;
+}
+
+static int
+wait_fd(void *state, short *events, int *timeout_ms)
+{
+	EvsHttpSink *sink = state;
+
+	*events = POLLIN;
+	*timeout_ms = evs_http_timeout(sink);
+	return sink->epoll_fd;
+}
+
+static int
+progress(void *state, evs_sink_result *results, int max)
+{
+	EvsHttpSink *sink = state;
+	EvsHttpRequest *request;
+	int			n = 0;
+
+	evs_http_drive(sink);
+	while (n < max && (request = sink->done.first) != NULL)
+	{
+		results[n] = request->result;
+		results[n++].cookie = request->cookies[request->nreturned++];
+		if (request->nreturned == request->ncookies)
+			evs_http_recycle(request);
+	}
+	return n;
+}
+
+static const evs_sink http_sink = {
+	.abi = EVS_SINK_ABI,
+	.size = sizeof(evs_sink),
+	.name = "http",
+	.description = "HTTP and web hooks, by libcurl " LIBCURL_VERSION,
+	.caps = EVS_SINK_CAP_NETWORK | EVS_SINK_CAP_THREADS | EVS_SINK_CAP_BATCH,
+	.validate = validate,
+	.open = open_sink,
+	.submit = submit,
+	.wait_fd = wait_fd,
+	.progress = progress,
+	.destroy = destroy
+};
+
+EVS_SINK_EXPORT const evs_sink *
+evs_sink_init(uint32_t host_abi)
+{
+	return host_abi == EVS_SINK_ABI ? &http_sink : NULL;
+}

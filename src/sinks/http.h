@@ -1,0 +1,224 @@
+/*
+ * http.h
+ *	  What the parts of the http sink share.
+ *
+ *	  evstore_sink_http.c	the functions of the ABI
+ *	  http_config.c			settings
+ *	  http_text.c			encodings, signatures, what may stand in a header
+ *	  http_request.c		from messages to requests
+ *	  http_loop.c			libcurl's multi handle, its sockets and times
+ *	  http_response.c		from responses to results
+ *	  http_handshake.c		the permission of CloudEvents' web hooks
+ *
+ * A request is in one list of the sink at any time: "waiting" for the
+ * permission, "running" in the multi handle, "sent" as soon as a connection is
+ * its own, "done" until its results have been fetched, then "free", where its
+ * easy handle is kept for the next one.
+ */
+#ifndef EVSTORE_HTTP_H
+#define EVSTORE_HTTP_H
+
+#include <curl/curl.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "evstore_sink.h"
+#include "sink_util.h"
+
+/* A numeric address, with the zero byte. */
+#define EVS_HTTP_ADDRESS_MAX 64
+
+/* A secret's length, with the zero byte. */
+#define EVS_HTTP_SECRET_MAX 8192
+
+/* Of a response's body: what is looked at, what is shown, and what is read. */
+#define EVS_HTTP_BODY_KEPT 1024
+#define EVS_HTTP_BODY_SHOWN 200
+#define EVS_HTTP_BODY_READ (1024 * 1024)
+
+/* Of the response headers that mean something to us; longer ones are cut. */
+#define EVS_HTTP_VALUE_MAX 256
+
+typedef enum EvsHttpFormat
+{
+	EVS_HTTP_STRUCTURED,
+	EVS_HTTP_BATCH,
+	EVS_HTTP_BINARY,
+	EVS_HTTP_RAW
+} EvsHttpFormat;
+
+typedef enum EvsHttpAuth
+{
+	EVS_HTTP_AUTH_NONE,
+	EVS_HTTP_AUTH_BASIC,
+	EVS_HTTP_AUTH_BEARER
+} EvsHttpAuth;
+
+typedef enum EvsHttpSignature
+{
+	EVS_HTTP_UNSIGNED,
+	EVS_HTTP_SHA256,
+	EVS_HTTP_STANDARD_WEBHOOKS
+} EvsHttpSignature;
+
+/* The settings, checked.  Strings are those of evs_sink_settings, or host and proxy_host. */
+typedef struct EvsHttpConfig
+{
+	const evs_sink_settings *settings;	/* for headers.* */
+	EvsHttpFormat format;
+	const char *url;
+	bool		has_topic;		/* {topic} is in the url */
+	bool		is_tls;
+	char	   *host;			/* of the url, without brackets */
+	int			port;
+	const char *method;
+	long		http_version;	/* CURL_HTTP_VERSION_... */
+	const char *proxy;			/* "" for none */
+	char	   *proxy_host;		/* NULL without a proxy */
+	int			proxy_port;
+	int64_t		connect_timeout_ms;
+	EvsHttpAuth auth;
+	const char *user;
+	const char *auth_secret;	/* names of secrets */
+	const char *signature_secret;
+	EvsHttpSignature signature;
+	const char *signature_header;
+	const char *idempotency_header; /* "" for none */
+	bool		conflict_is_duplicate;
+	bool		handshake;
+	const char *handshake_origin;
+	int64_t		handshake_rate; /* requests a minute to ask for; 0: none */
+	const char *ca_file;
+	const char *cert_file;
+	const char *key_file;
+	long		min_tls;		/* CURL_SSLVERSION_... */
+} EvsHttpConfig;
+
+typedef struct EvsHttpSink EvsHttpSink;
+typedef struct EvsHttpRequest EvsHttpRequest;
+
+typedef struct EvsHttpList
+{
+	EvsHttpRequest *first;
+	EvsHttpRequest *last;
+} EvsHttpList;
+
+struct EvsHttpRequest
+{
+	EvsHttpRequest *previous;
+	EvsHttpRequest *next;
+	EvsHttpList *list;			/* that it is in */
+	EvsHttpSink *sink;
+	CURL	   *easy;
+
+	bool		is_handshake;
+	const evs_sink_message *message;	/* the first */
+	uint64_t   *cookies;		/* of the messages */
+	int			ncookies;
+	int			max_cookies;
+	int			nreturned;		/* results fetched */
+
+	/* What is sent.  Without a body of its own it is the message's data. */
+	struct curl_slist *headers;
+	evs_sink_buffer url;
+	evs_sink_buffer body;
+	const char *data;
+	size_t		length;
+	evs_sink_buffer secrets;	/* not to be shown; zero bytes end them */
+
+	/* How it goes. */
+	bool		is_sent;		/* a connection was its own */
+	curl_off_t	uploaded;
+	int64_t		deadline_us;	/* in "running" and "sent" */
+	int			nallowed;		/* addresses that may be connected to */
+	char		refused[EVS_HTTP_ADDRESS_MAX];	/* one that may not */
+	char		curl_error[CURL_ERROR_SIZE];
+
+	/* What came back. */
+	bool		has_head;		/* all of it */
+	char		kept[EVS_HTTP_BODY_KEPT];
+	size_t		nkept;
+	size_t		nread;
+	char		retry_after[EVS_HTTP_VALUE_MAX];
+	char		location[EVS_HTTP_VALUE_MAX];
+	char		allowed_origin[EVS_HTTP_VALUE_MAX];
+	char		allowed_rate[EVS_HTTP_VALUE_MAX];
+
+	/* What it means; the cookie of each message is filled in later. */
+	evs_sink_result result;
+};
+
+typedef enum EvsHttpPermission
+{
+	EVS_HTTP_NOT_ASKED,
+	EVS_HTTP_ASKED,
+	EVS_HTTP_ALLOWED,
+	EVS_HTTP_DENIED
+} EvsHttpPermission;
+
+struct EvsHttpSink
+{
+	const evs_sink_host *host;
+	EvsHttpConfig config;
+	CURLM	   *multi;
+	int			epoll_fd;
+	int64_t		timer_us;		/* when libcurl wants to be called; -1: not */
+	EvsHttpList waiting;
+	EvsHttpList running;		/* both in the order of deadlines */
+	EvsHttpList sent;
+	EvsHttpList done;
+	EvsHttpList free;
+	EvsHttpPermission permission;
+	evs_sink_result denial;		/* when it is EVS_HTTP_DENIED */
+	evs_sink_buffer line;		/* to put a header together */
+};
+
+/* http_config.c: fills a config of zeros; 0, or -1 and an error that names the setting. */
+extern int	evs_http_configure(const evs_sink_host *host, const evs_sink_settings *settings,
+							   EvsHttpConfig *config, char *error, size_t size);
+extern void evs_http_config_free(EvsHttpConfig *config);
+
+/* http_text.c */
+extern bool evs_http_is_token(const char *name);
+extern bool evs_http_is_header_value(const char *value);
+extern bool evs_http_is_reserved(const EvsHttpConfig *config, const char *name);
+extern void evs_http_add_percent(evs_sink_buffer *buffer, const char *value);
+extern void evs_http_add_uri(evs_sink_buffer *buffer, const char *value);
+extern void evs_http_add_base64(evs_sink_buffer *buffer, const void *data, size_t length);
+extern bool evs_http_has_dot_segment(const char *url);
+extern void evs_http_add_hex(evs_sink_buffer *buffer, const unsigned char *data, size_t length);
+extern void evs_http_clear(evs_sink_buffer *buffer);
+extern bool evs_http_sign(EvsHttpRequest *request, const char *secret, size_t length,
+						  evs_sink_buffer *lines);
+
+/*
+ * http_request.c: a request of the first messages of an array, 1 or, in
+ * batches, several; how many is in ncookies.  What cannot be sent has its
+ * result, and is in "done"; otherwise it is in no list.  NULL: no memory.
+ */
+extern EvsHttpRequest *evs_http_request_new(EvsHttpSink *sink, const evs_sink_message *messages, int n);
+extern EvsHttpRequest *evs_http_request_options(EvsHttpSink *sink);
+extern void evs_http_request_free(EvsHttpRequest *request);
+extern void evs_http_recycle(EvsHttpRequest *request);
+
+/* http_loop.c */
+extern bool evs_http_loop_open(EvsHttpSink *sink, char *error, size_t size);
+extern void evs_http_loop_close(EvsHttpSink *sink);
+extern bool evs_http_easy_init(EvsHttpRequest *request);
+extern void evs_http_start(EvsHttpRequest *request);
+extern void evs_http_drive(EvsHttpSink *sink);
+extern int	evs_http_timeout(EvsHttpSink *sink);
+extern void evs_http_put(EvsHttpList *list, EvsHttpRequest *request);
+extern void evs_http_take(EvsHttpRequest *request);
+
+/* http_response.c */
+extern bool evs_http_response_hooks(EvsHttpRequest *request);
+extern void evs_http_finish(EvsHttpRequest *request, CURLcode code);
+extern void evs_http_result(EvsHttpRequest *request, evs_sink_class what, const char *format,...)
+			__attribute__((format(printf, 3, 4)));
+
+/* http_handshake.c */
+extern void evs_http_admit(EvsHttpSink *sink, EvsHttpRequest *request);
+extern void evs_http_handshake_done(EvsHttpRequest *request, long status);
+
+#endif							/* EVSTORE_HTTP_H */
