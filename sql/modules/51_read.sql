@@ -55,6 +55,18 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_safe_position';
 COMMENT ON FUNCTION evstore.safe_position() IS
 	'highest position such that all appends at or below it have ended';
 
+/*
+ * test_filter(filter, event) → (matches, error): what a filter says of an event.
+ *
+ * error is why the filter failed on the event, else null; matches is false then.
+ * Errors: VS010 if the filter is not one, 22004 without an event.
+ */
+CREATE OR REPLACE FUNCTION evstore.test_filter(filter jsonb, event evstore.event,
+	OUT matches boolean, OUT error text)
+LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'evs_test_filter';
+COMMENT ON FUNCTION evstore.test_filter(jsonb, evstore.event) IS
+	'does a filter match an event, or why does it fail on it?';
+
 -- Internal, for the views.
 
 CREATE OR REPLACE FUNCTION evstore._visible_position_support(internal) RETURNS internal

@@ -50,6 +50,11 @@ RETURNS TABLE (at_position bigint, key_hash bigint, key text)
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'evs_slot_events';
 COMMENT ON FUNCTION evstore._slot_events(text, integer, bigint, bigint) IS 'events of a slot, with their ordering keys';
 
+CREATE OR REPLACE FUNCTION evstore._event_key(name text, at_position bigint)
+RETURNS TABLE (key_hash bigint, key text)
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'evs_event_key';
+COMMENT ON FUNCTION evstore._event_key(text, bigint) IS 'the ordering key of an event, whatever the filter says of it';
+
 CREATE OR REPLACE FUNCTION evstore._subscription_lag(name text,
 	OUT events bigint, OUT exact boolean, OUT oldest timestamptz)
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'evs_subscription_lag';

@@ -1,5 +1,8 @@
 -- Failed events: called from src/subscription/failed.c as the owner, with the
 -- slot locked.  A slot's rows are those whose key_hash falls to it.
+--
+-- An event that the filter failed on (parked, reason filter_error) keeps no other
+-- event of its key back: it may never have been meant for the subscription.
 
 -- Which keys must wait, from which position on, and which events beyond the cursor
 -- have rows.
@@ -18,6 +21,7 @@ BEGIN
 		FROM (SELECT f.key_hash, min(f."position") AS "first"
 			FROM evstore.failed_event f
 			WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot AND f.state NOT IN ('done', 'deferred')
+				AND f.reason IS DISTINCT FROM 'filter_error'
 			GROUP BY 1) k;
 	END IF;
 	SELECT array_agg(f."position" ORDER BY f."position") INTO positions
@@ -43,8 +47,8 @@ BEGIN
 	SELECT * INTO s FROM evstore.subscription x WHERE x.id = sub;
 	pending := EXISTS (SELECT FROM evstore.failed_event f
 		WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot
-			AND (s.on_failure <> 'skip' OR f.state IN ('retry', 'waiting', 'deferred')
-				OR f."position" > after));
+			AND (f.state IN ('retry', 'waiting', 'deferred') OR f."position" > after
+				OR (s.on_failure <> 'skip' AND f.reason IS DISTINCT FROM 'filter_error')));
 	SELECT min(f."position") INTO lowest
 	FROM evstore.failed_event f
 	WHERE f.subscription_id = sub AND f.key_hash % s.slots = slot AND f."position" <= after
@@ -85,6 +89,27 @@ END
 $$;
 COMMENT ON FUNCTION evstore._failed_park(bigint, bigint, text, text) IS 'parks an event, and what is behind it as the policy says';
 
+-- An event that was not delivered gets a parked row, unless it has one.
+CREATE OR REPLACE FUNCTION evstore._failed_park_unseen(sub bigint, at_position bigint, reason text, error text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	INSERT INTO evstore.failed_event (subscription_id, "position", key_hash, key, state, attempts,
+		reason, error, first_failed_at, last_failed_at)
+	SELECT sub, at_position, k.key_hash, k.key, 'parked', 0, _failed_park_unseen.reason, _failed_park_unseen.error,
+		evstore._now(), evstore._now()
+	FROM evstore.subscription s CROSS JOIN LATERAL evstore._event_key(s.name, at_position) k
+	WHERE s.id = sub
+	ON CONFLICT DO NOTHING;
+	IF FOUND AND reason <> 'filter_error' THEN
+		PERFORM evstore._failed_park(sub, at_position, reason, error);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION evstore._failed_park_unseen(bigint, bigint, text, text) IS 'parks an event that was not delivered';
+
 -- Something of these keys is done: what waited for it is due.
 CREATE OR REPLACE FUNCTION evstore._failed_promote(sub bigint, key_hashes bigint[]) RETURNS void
 LANGUAGE sql VOLATILE
@@ -98,7 +123,8 @@ BEGIN ATOMIC
 		AND NOT EXISTS (SELECT FROM evstore.failed_event g
 			WHERE g.subscription_id = sub AND g.key_hash = f.key_hash
 				AND g."position" < f."position"
-				AND (g.state = 'retry' OR (g.state = 'parked' AND s.on_failure = 'block_key')));
+				AND (g.state = 'retry' OR (g.state = 'parked' AND s.on_failure = 'block_key'
+					AND g.reason IS DISTINCT FROM 'filter_error')));
 END;
 COMMENT ON FUNCTION evstore._failed_promote(bigint, bigint[]) IS 'makes due what waited for an event that is done';
 
@@ -203,6 +229,7 @@ BEGIN
 			FROM evstore.failed_event f
 			WHERE f.subscription_id = sub AND f.key_hash = e.key_hash
 				AND f."position" < e.at_position AND f.state NOT IN ('done', 'deferred')
+				AND f.reason IS DISTINCT FROM 'filter_error'
 				AND s.on_failure <> 'skip'
 			ORDER BY f.state = 'parked', f."position" LIMIT 1) b ON true
 	WHERE NOT EXISTS (SELECT FROM evstore.failed_event f
@@ -273,7 +300,8 @@ BEGIN
 	SELECT g.state, g."position" INTO b
 	FROM evstore.failed_event f JOIN evstore.failed_event g USING (subscription_id, key_hash)
 	WHERE f.subscription_id = sub AND f."position" = at_position AND g."position" < at_position
-		AND (g.state IN ('retry', 'waiting') OR (g.state = 'parked' AND at_position > after))
+		AND (g.state IN ('retry', 'waiting') OR (g.state = 'parked' AND at_position > after
+			AND g.reason IS DISTINCT FROM 'filter_error'))
 	ORDER BY g.state = 'parked', g."position" LIMIT 1;
 	IF NOT FOUND THEN
 		RETURN;
@@ -423,7 +451,8 @@ BEGIN
 		UPDATE evstore.failed_event f
 		SET state = 'parked', retry_at = NULL, delivered_epoch = NULL, reason = 'behind', behind = p."position"
 		FROM (SELECT g.key_hash, min(g."position") AS "position" FROM evstore.failed_event g
-			WHERE g.subscription_id = sub AND g.state = 'parked' GROUP BY 1) p
+			WHERE g.subscription_id = sub AND g.state = 'parked'
+				AND g.reason IS DISTINCT FROM 'filter_error' GROUP BY 1) p
 		WHERE f.subscription_id = sub AND f.key_hash = p.key_hash AND f."position" > p."position"
 			AND f.state = 'waiting';
 	END IF;
@@ -435,7 +464,8 @@ BEGIN
 		WHERE f.subscription_id = sub AND f.state = 'retry'
 			AND EXISTS (SELECT FROM evstore.failed_event g
 				WHERE g.subscription_id = sub AND g.key_hash = f.key_hash AND g."position" < f."position"
-					AND (g.state IN ('retry', 'waiting') OR (g.state = 'parked' AND policy = 'block_key')));
+					AND (g.state IN ('retry', 'waiting') OR (g.state = 'parked' AND policy = 'block_key'
+						AND g.reason IS DISTINCT FROM 'filter_error')));
 		PERFORM evstore._failed_promote(sub, ARRAY(SELECT DISTINCT f.key_hash FROM evstore.failed_event f
 			WHERE f.subscription_id = sub AND f.state = 'waiting'));
 	END IF;

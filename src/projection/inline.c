@@ -147,6 +147,17 @@ run_handler(InlineBatch *batch)
 	batch->bytes = 0;
 }
 
+/* There is nobody to park the event for: the append fails, as if the handler had. */
+static void
+throw_filter_error(InlineBatch *batch, int64 position, const char *message)
+{
+	ErrorData	error = {.sqlerrcode = ERRCODE_DATA_EXCEPTION};
+
+	error.message = psprintf("its filter failed: %s", message);
+	batch->current = position;
+	throw_failed(batch, &error);
+}
+
 static void
 add_event(InlineBatch *batch, EvsLogCursor *cursor)
 {
@@ -177,6 +188,7 @@ run_projection(const EvsProjection *projection, EvsLogRange range, bool is_own)
 	bool		more = true;
 
 	range.filter = subscription.filter;
+	range.want_errors = true;
 	batch.memory = AllocSetContextCreate(CurrentMemoryContext, "evstore inline events",
 										 ALLOCSET_DEFAULT_SIZES);
 	while (more)
@@ -186,6 +198,9 @@ run_projection(const EvsProjection *projection, EvsLogRange range, bool is_own)
 
 		while ((more = evs_cursor_next(cursor)))
 		{
+			if (evs_cursor_filter_error(cursor) != NULL)
+				throw_filter_error(&batch, evs_cursor_position(cursor),
+								   evs_cursor_filter_error(cursor));
 			add_event(&batch, cursor);
 			if (batch.nevents >= projection->batch_size || batch.bytes >= EVS_BATCH_BYTES)
 				break;

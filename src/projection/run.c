@@ -72,6 +72,7 @@ typedef struct Batch
 	Size		bytes;
 	int64		scanned;		/* all up to here has been looked at */
 	bool		passed;			/* over events that must wait */
+	int			nparked;		/* events that the filter failed on */
 	EvsHandler *handler;
 	ErrorData  *error;			/* the last one */
 	bool		first_threw;	/* it is known to be of the first event of its calls */
@@ -88,6 +89,17 @@ must_wait(Batch *batch, int64 position, uint32 key_hash)
 		 evs_failed_must_wait(&batch->failed, key_hash, position));
 }
 
+/* The filter failed on the event: it is parked, whatever the policy. */
+static void
+park_event(Batch *batch, int64 position, const char *error)
+{
+	if (batch->slot.pending && evs_failed_has_position(&batch->failed, position))
+		return;
+	evs_failed_park(&batch->slot, position, EVS_PARK_FILTER_ERROR, CStringGetTextDatum(error));
+	batch->slot.pending = true;
+	batch->nparked++;
+}
+
 static void
 add_event(Batch *batch, EvsLogCursor *cursor)
 {
@@ -95,6 +107,11 @@ add_event(Batch *batch, EvsLogCursor *cursor)
 	uint32		key_hash = evs_stream_key_hash(evs_cursor_stream_id(cursor));
 	Event	   *event;
 
+	if (evs_cursor_filter_error(cursor) != NULL)
+	{
+		park_event(batch, position, evs_cursor_filter_error(cursor));
+		return;
+	}
 	if (must_wait(batch, position, key_hash))
 	{
 		batch->passed = true;
@@ -131,7 +148,9 @@ static void
 gather(Batch *batch, int64 end, Snapshot snapshot)
 {
 	EvsRun	   *run = batch->run;
-	EvsLogRange range = {.after = batch->slot.cursor, .filter = batch->subscription.filter};
+	EvsLogRange range = {
+		.after = batch->slot.cursor, .filter = batch->subscription.filter, .want_errors = true,
+	};
 	EvsSlotFilter filter = {.slots = batch->subscription.slots, .slot = run->slot};
 	EvsLogCursor *cursor;
 	int64		limit = wanted(batch);
@@ -151,7 +170,8 @@ gather(Batch *batch, int64 end, Snapshot snapshot)
 	while (evs_cursor_next(cursor))
 	{
 		add_event(batch, cursor);
-		if (batch->nevents >= limit || batch->bytes >= EVS_BATCH_BYTES)
+		if (batch->nevents >= limit || batch->bytes >= EVS_BATCH_BYTES ||
+			batch->nparked >= EVS_PARK_MAX)
 			break;
 	}
 	batch->scanned = evs_cursor_scanned(cursor);
@@ -551,6 +571,11 @@ run_batch(Batch *batch)
 			handle_due_events(batch, snapshot);
 		handle_events(batch);
 		evs_handler_end(batch->handler);
+		write_slot(batch);
+	}
+	else if (batch->nparked > 0)
+	{
+		run->status = EVS_RUN_DONE;
 		write_slot(batch);
 	}
 	else if (batch->passed || batch->scanned - batch->slot.cursor >= ADVANCE_AFTER ||

@@ -10,7 +10,8 @@
  *
  * A row is looked at in the order of what that costs: its stream's id for the
  * caller's skip(), then the columns that the filter needs, then what the
- * lifecycle of its stream hides, then the name of its stream.
+ * lifecycle of its stream hides, then the name of its stream, then what the
+ * filter says in a language of its own.
  */
 #include "postgres.h"
 
@@ -56,7 +57,6 @@ struct EvsLogCursor
 	Relation	streams;
 	Snapshot	snapshot;
 	EvsStreamReader reader;
-	bool		filter_needs_name;
 	uint32		seen;			/* rows */
 
 	/* which index, with what keys */
@@ -78,6 +78,7 @@ struct EvsLogCursor
 	Source	   *current;		/* NULL before the first row */
 
 	TupleTableSlot *slot;		/* of the current event, or NULL */
+	const char *filter_error;	/* of the current event, or NULL */
 	bool		at_end;
 };
 
@@ -139,7 +140,6 @@ evs_cursor_open(const EvsLogRange *range, Snapshot snapshot)
 	cursor->log = evs_open(evs_catalog()->event_log, AccessShareLock);
 	cursor->streams = evs_open(evs_catalog()->stream, AccessShareLock);
 	cursor->snapshot = IsMVCCSnapshot(snapshot) ? RegisterSnapshot(snapshot) : snapshot;
-	cursor->filter_needs_name = range->filter != NULL && evs_filter_needs_name(range->filter);
 	choose_index(cursor);
 	list_leaves(cursor);
 	evs_stream_reader_begin(&cursor->reader, cursor->log, cursor->streams, cursor->snapshot);
@@ -276,34 +276,62 @@ is_of_category(text *name, const char *category)
 		(name_len == len || VARDATA(name)[len] == '-');
 }
 
-/* The indexes have hashes of categories, so names are compared as well. */
 static bool
-name_matches(EvsLogCursor *cursor)
+name_matches(EvsLogCursor *cursor, const EvsFilter *filter)
 {
-	const EvsLogRange *range = &cursor->range;
 	text	   *name;
 
-	if (!cursor->filter_needs_name && range->category == NULL)
+	if (!evs_filter_needs_name(filter))
 		return true;
 	name = evs_cursor_stream_name(cursor);
-	if (range->category != NULL && !is_of_category(name, range->category))
-		return false;
-	return !cursor->filter_needs_name ||
-		evs_filter_matches_stream(range->filter, VARDATA(name), VARSIZE(name) - VARHDRSZ);
+	return evs_filter_matches_stream(filter, VARDATA(name), VARSIZE(name) - VARHDRSZ);
+}
+
+/* The index has hashes of categories, so names are compared as well. */
+static bool
+category_matches(EvsLogCursor *cursor)
+{
+	const char *category = cursor->range.category;
+
+	return category == NULL || is_of_category(evs_cursor_stream_name(cursor), category);
+}
+
+/* For document columns: the name is valid as long as the event is current. */
+static text *
+get_stream_name(void *arg)
+{
+	return evs_cursor_stream_name(arg);
+}
+
+static EvsFilterResult
+content_matches(EvsLogCursor *cursor, const EvsFilter *filter, const char **error)
+{
+	EvsRowSource source = {
+		.leaf = cursor->leaf, .slot = cursor->slot, .stream_name = get_stream_name, .arg = cursor,
+	};
+	EvsDocument document;
+	MemoryContext old;
+	EvsFilterResult result;
+
+	if (!evs_filter_has_content(filter))
+		return EVS_FILTER_YES;
+	evs_filter_row_document(&source, &document);
+	old = MemoryContextSwitchTo(cursor->scratch);
+	result = evs_filter_matches_content(filter, &document, error);
+	MemoryContextSwitchTo(old);
+	return result;
 }
 
 static bool
-filter_matches(EvsLogCursor *cursor)
+columns_match(EvsLogCursor *cursor, EvsFilter *filter)
 {
 	MemoryContext old;
 	bool		ok;
 
-	if (cursor->range.filter == NULL)
-		return true;
 	if (MemoryContextMemAllocated(cursor->scratch, false) > SCRATCH_LIMIT)
 		MemoryContextReset(cursor->scratch);
 	old = MemoryContextSwitchTo(cursor->scratch);
-	ok = evs_filter_matches_row(cursor->range.filter, cursor->leaf, cursor->slot);
+	ok = evs_filter_matches_row(filter, cursor->leaf, cursor->slot);
 	MemoryContextSwitchTo(old);
 	return ok;
 }
@@ -322,15 +350,35 @@ is_hidden(EvsLogCursor *cursor)
 }
 
 static bool
-is_wanted(EvsLogCursor *cursor)
+is_skipped(EvsLogCursor *cursor)
 {
 	const EvsLogRange *range = &cursor->range;
 
-	if (range->skip != NULL &&
+	return range->skip != NULL &&
 		range->skip(range->skip_arg,
-					evs_leaf_get_int8(cursor->leaf, cursor->slot, EVS_LOG_STREAM_ID)))
+					evs_leaf_get_int8(cursor->leaf, cursor->slot, EVS_LOG_STREAM_ID));
+}
+
+static bool
+is_wanted(EvsLogCursor *cursor)
+{
+	EvsFilter  *filter = cursor->range.filter;
+	EvsFilterResult result;
+	const char *error;
+
+	cursor->filter_error = NULL;
+	if (is_skipped(cursor))
 		return false;
-	return filter_matches(cursor) && !is_hidden(cursor) && name_matches(cursor);
+	if (filter == NULL)
+		return !is_hidden(cursor) && category_matches(cursor);
+	if (!columns_match(cursor, filter) || is_hidden(cursor) ||
+		!category_matches(cursor) || !name_matches(cursor, filter))
+		return false;
+	result = content_matches(cursor, filter, &error);
+	if (result == EVS_FILTER_ERROR)
+		cursor->filter_error = error;
+	return result == EVS_FILTER_YES ||
+		(result == EVS_FILTER_ERROR && cursor->range.want_errors);
 }
 
 static void
@@ -385,6 +433,22 @@ evs_cursor_stream_id(const EvsLogCursor *cursor)
 {
 	Assert(cursor->slot != NULL);
 	return evs_leaf_get_int8(cursor->leaf, cursor->slot, EVS_LOG_STREAM_ID);
+}
+
+const char *
+evs_cursor_filter_error(const EvsLogCursor *cursor)
+{
+	return cursor->filter_error;
+}
+
+EvsFilterResult
+evs_cursor_match(EvsLogCursor *cursor, EvsFilter *filter)
+{
+	const char *error;
+
+	if (!columns_match(cursor, filter) || !name_matches(cursor, filter))
+		return EVS_FILTER_NO;
+	return content_matches(cursor, filter, &error);
 }
 
 text *

@@ -31,6 +31,7 @@ typedef struct EvsLogRange
 	EvsFilter  *filter;			/* or NULL */
 	const char *category;		/* only this category, or NULL */
 	const char *correlation_id; /* only this correlation, or NULL */
+	bool		want_errors;	/* also events that the filter fails on */
 
 	/*
 	 * True if events of this stream are not wanted, or NULL.  Called for each
@@ -52,6 +53,18 @@ extern bool evs_cursor_next(EvsLogCursor *cursor);
 /* The event that the cursor is on. */
 extern int64 evs_cursor_position(const EvsLogCursor *cursor);
 extern int64 evs_cursor_stream_id(const EvsLogCursor *cursor);
+
+/*
+ * Why the filter failed on the event, NULL if it did not: with want_errors only.
+ * Nothing else keeps such an event from being wanted.
+ */
+extern const char *evs_cursor_filter_error(const EvsLogCursor *cursor);
+
+/*
+ * Does the event match this filter?  For who has other filters than the range's,
+ * to which it is of no interest why one fails.
+ */
+extern EvsFilterResult evs_cursor_match(EvsLogCursor *cursor, EvsFilter *filter);
 
 /* Looked up when asked for; valid only until any name is asked for. */
 extern text *evs_cursor_stream_name(EvsLogCursor *cursor);

@@ -8,28 +8,9 @@
 #include "executor/tuptable.h"
 #include "utils/uuid.h"
 
+#include "filter/document.h"
 #include "stream/batch.h"
 #include "stream/leaf.h"
-
-/* Columns of the composite type evstore.event. */
-enum
-{
-	EVS_EVENT_POSITION,
-	EVS_EVENT_STREAM,
-	EVS_EVENT_VERSION,
-	EVS_EVENT_EVENT_ID,
-	EVS_EVENT_TYPE,
-	EVS_EVENT_SCHEMA_VERSION,
-	EVS_EVENT_DATA,
-	EVS_EVENT_METADATA,
-	EVS_EVENT_CORRELATION_ID,
-	EVS_EVENT_CAUSATION_ID,
-	EVS_EVENT_SOURCE,
-	EVS_EVENT_OCCURRED_AT,
-	EVS_EVENT_RECORDED_AT,
-	EVS_EVENT_TAGS,
-	EVS_EVENT_NCOLUMNS
-};
 
 /* What a new row has beside the caller's event. */
 typedef struct EvsPlace

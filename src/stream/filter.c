@@ -8,6 +8,8 @@
  * neither false nor null, so both "$.total > 100" and "$.items[*] ? (@.sku ==
  * "x")" say what they look like.  A path that fails on an event's data does
  * not match it.  Dates and times without a zone are taken to be of the session's.
+ *
+ * The other members are in languages of their own, see src/filter.
  */
 #include "postgres.h"
 
@@ -17,6 +19,11 @@
 #include "utils/fmgrprotos.h"
 
 #include "base/errors.h"
+#include "filter/advanced.h"
+#include "filter/cesql.h"
+#include "filter/pattern.h"
+#include "filter/pubsub.h"
+#include "filter/servicebus.h"
 #include "stream/filter.h"
 #include "stream/path.h"
 #include "stream/stream.h"
@@ -39,6 +46,14 @@ struct EvsFilter
 	char	   *stream_prefix;
 	char	   *correlation_id;
 	Datum		jsonpath;		/* 0 = not given */
+
+	/* content, in languages of their own; NULL = not given */
+	EvsPattern *pattern;
+	EvsPattern *policy;			/* attributes, as an object */
+	EvsPubsub  *pubsub;			/* attributes, as a string */
+	EvsAdvanced *advanced;
+	EvsCesql   *cesql;
+	EvsServicebus *servicebus;
 };
 
 static void
@@ -52,7 +67,7 @@ throw_invalid(const char *member, const char *what)
 			(errcode(ERRCODE_EVS_INVALID_DEFINITION),
 			 errmsg("filter member \"%s\" %s", member, what),
 			 errdetail_internal("%s", evs_detail_end(&detail)),
-			 errhint("A filter has the members categories, stream_prefix, streams, types, tags, correlation_id and jsonpath.")));
+			 errhint("A filter has the members categories, stream_prefix, streams, types, tags, correlation_id, jsonpath, pattern, attributes, advanced, sql and sql_filter.")));
 }
 
 static char *
@@ -92,6 +107,29 @@ parse_set(const JsonbValue *value, const char *member, StringSet *set)
 	}
 }
 
+/* False if it is none that has a language of its own. */
+static bool
+parse_content(EvsFilter *filter, const char *member, JsonbValue *value)
+{
+	EvsWhere	where = {.key = member};
+
+	if (strcmp(member, "pattern") == 0)
+		filter->pattern = evs_pattern_compile(value, &where);
+	else if (strcmp(member, "attributes") == 0 && value->type == jbvString)
+		filter->pubsub = evs_pubsub_compile(evs_filter_text(value, &where), &where);
+	else if (strcmp(member, "attributes") == 0)
+		filter->policy = evs_policy_compile(value, &where);
+	else if (strcmp(member, "advanced") == 0)
+		filter->advanced = evs_advanced_compile(value, &where);
+	else if (strcmp(member, "sql") == 0)
+		filter->cesql = evs_cesql_compile(evs_filter_text(value, &where), &where);
+	else if (strcmp(member, "sql_filter") == 0)
+		filter->servicebus = evs_servicebus_compile(evs_filter_text(value, &where), &where);
+	else
+		return false;
+	return true;
+}
+
 static void
 parse_member(EvsFilter *filter, const char *member, JsonbValue *value)
 {
@@ -110,7 +148,7 @@ parse_member(EvsFilter *filter, const char *member, JsonbValue *value)
 	else if (strcmp(member, "jsonpath") == 0)
 		filter->jsonpath = evs_path_parse(parse_string(value, member),
 										  "filter member \"jsonpath\"", "$.jsonpath");
-	else
+	else if (!parse_content(filter, member, value))
 		throw_invalid(member, "is not known");
 }
 
@@ -210,29 +248,78 @@ path_matches(EvsFilter *filter, Datum data)
 	return item.type != jbvNull && !(item.type == jbvBool && !item.val.boolean);
 }
 
-bool
-evs_filter_matches_row(EvsFilter *filter, EvsLeaf *leaf, TupleTableSlot *slot)
+/* ---- where columns come from ---- */
+
+static Datum
+get_row_column(const EvsDocument *document, int column, bool *isnull)
+{
+	static const EvsLogColumn columns[EVS_EVENT_NCOLUMNS] = {
+		[EVS_EVENT_POSITION] = EVS_LOG_POSITION,
+		[EVS_EVENT_VERSION] = EVS_LOG_VERSION,
+		[EVS_EVENT_EVENT_ID] = EVS_LOG_EVENT_ID,
+		[EVS_EVENT_TYPE] = EVS_LOG_TYPE,
+		[EVS_EVENT_SCHEMA_VERSION] = EVS_LOG_SCHEMA_VERSION,
+		[EVS_EVENT_DATA] = EVS_LOG_DATA,
+		[EVS_EVENT_METADATA] = EVS_LOG_METADATA,
+		[EVS_EVENT_CORRELATION_ID] = EVS_LOG_CORRELATION_ID,
+		[EVS_EVENT_CAUSATION_ID] = EVS_LOG_CAUSATION_ID,
+		[EVS_EVENT_SOURCE] = EVS_LOG_SOURCE,
+		[EVS_EVENT_OCCURRED_AT] = EVS_LOG_OCCURRED_AT,
+		[EVS_EVENT_RECORDED_AT] = EVS_LOG_RECORDED_AT,
+		[EVS_EVENT_TAGS] = EVS_LOG_TAGS,
+	};
+	EvsRowSource *source = document->arg;
+
+	if (column == EVS_EVENT_STREAM)
+	{
+		*isnull = false;
+		return PointerGetDatum(source->stream_name(source->arg));
+	}
+	return evs_leaf_get(source->leaf, source->slot, columns[column], isnull);
+}
+
+void
+evs_filter_row_document(EvsRowSource *source, EvsDocument *document)
+{
+	memset(document, 0, sizeof(EvsDocument));
+	document->column = get_row_column;
+	document->arg = source;
+}
+
+typedef struct EventSource
+{
+	const Datum *values;
+	const bool *nulls;
+} EventSource;
+
+static Datum
+get_event_column(const EvsDocument *document, int column, bool *isnull)
+{
+	EventSource *source = document->arg;
+
+	*isnull = source->nulls[column];
+	return source->values[column];
+}
+
+/* ---- matching ---- */
+
+static bool
+matches_columns(EvsFilter *filter, const EvsDocument *document)
 {
 	bool		isnull;
 	Datum		value;
 
-	if (filter->categories.n >= 0)
-	{
-		value = evs_leaf_get(leaf, slot, EVS_LOG_CATEGORY_HASH, &isnull);
-		if (!category_may_match(filter, DatumGetInt32(value)))
-			return false;
-	}
 	if (filter->types.n >= 0)
 	{
-		value = evs_leaf_get(leaf, slot, EVS_LOG_TYPE, &isnull);
-		if (!set_has_text(&filter->types, value))
+		value = evs_document_column(document, EVS_EVENT_TYPE, &isnull);
+		if (isnull || !set_has_text(&filter->types, value))
 			return false;
 	}
 	if (filter->correlation_id != NULL)
 	{
 		text	   *id;
 
-		value = evs_leaf_get(leaf, slot, EVS_LOG_CORRELATION_ID, &isnull);
+		value = evs_document_column(document, EVS_EVENT_CORRELATION_ID, &isnull);
 		if (isnull)
 			return false;
 		id = DatumGetTextPP(value);
@@ -242,13 +329,31 @@ evs_filter_matches_row(EvsFilter *filter, EvsLeaf *leaf, TupleTableSlot *slot)
 	}
 	if (filter->tags.n > 0)
 	{
-		value = evs_leaf_get(leaf, slot, EVS_LOG_TAGS, &isnull);
+		value = evs_document_column(document, EVS_EVENT_TAGS, &isnull);
 		if (isnull || !has_all_tags(filter, value))
 			return false;
 	}
 	if (filter->jsonpath != (Datum) 0)
-		return path_matches(filter, evs_leaf_get(leaf, slot, EVS_LOG_DATA, &isnull));
+	{
+		value = evs_document_column(document, EVS_EVENT_DATA, &isnull);
+		return !isnull && path_matches(filter, value);
+	}
 	return true;
+}
+
+bool
+evs_filter_matches_row(EvsFilter *filter, EvsLeaf *leaf, TupleTableSlot *slot)
+{
+	EvsRowSource source = {.leaf = leaf, .slot = slot};
+	EvsDocument document;
+	bool		isnull;
+
+	if (filter->categories.n >= 0 &&
+		!category_may_match(filter, DatumGetInt32(evs_leaf_get(leaf, slot, EVS_LOG_CATEGORY_HASH,
+															   &isnull))))
+		return false;
+	evs_filter_row_document(&source, &document);
+	return matches_columns(filter, &document);
 }
 
 bool
@@ -271,6 +376,63 @@ evs_filter_matches_stream(const EvsFilter *filter, const char *name, int len)
 			return false;
 	}
 	return true;
+}
+
+EvsFilterResult
+evs_filter_matches_content(const EvsFilter *filter, EvsDocument *document, const char **error)
+{
+	EvsFilterResult result = EVS_FILTER_YES;
+	const char *ignored;
+
+	if ((filter->pattern != NULL && !evs_pattern_match(filter->pattern, document)) ||
+		(filter->policy != NULL && !evs_pattern_match(filter->policy, document)) ||
+		(filter->pubsub != NULL && !evs_pubsub_match(filter->pubsub, document)) ||
+		(filter->advanced != NULL && !evs_advanced_match(filter->advanced, document)))
+		return EVS_FILTER_NO;
+	if (filter->cesql != NULL)
+		result = evs_cesql_match(filter->cesql, document, error);
+	if (result == EVS_FILTER_NO || filter->servicebus == NULL)
+		return result;
+	/* one that says no is right, whatever the other one fails on */
+	if (result == EVS_FILTER_ERROR)
+		return evs_servicebus_match(filter->servicebus, document, &ignored) == EVS_FILTER_NO ?
+			EVS_FILTER_NO : EVS_FILTER_ERROR;
+	return evs_servicebus_match(filter->servicebus, document, error);
+}
+
+EvsFilterResult
+evs_filter_matches_event(EvsFilter *filter, const Datum *values, const bool *nulls,
+						 const char **error)
+{
+	EventSource source = {.values = values, .nulls = nulls};
+	EvsDocument document = {.column = get_event_column, .arg = &source};
+
+	if (!matches_columns(filter, &document))
+		return EVS_FILTER_NO;
+	if (evs_filter_needs_name(filter))
+	{
+		text	   *name;
+
+		if (nulls[EVS_EVENT_STREAM])
+			return EVS_FILTER_NO;
+		name = DatumGetTextPP(values[EVS_EVENT_STREAM]);
+		if (!evs_filter_matches_stream(filter, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)))
+			return EVS_FILTER_NO;
+	}
+	return evs_filter_matches_content(filter, &document, error);
+}
+
+bool
+evs_filter_has_content(const EvsFilter *filter)
+{
+	return filter->pattern != NULL || filter->policy != NULL || filter->pubsub != NULL ||
+		filter->advanced != NULL || evs_filter_can_fail(filter);
+}
+
+bool
+evs_filter_can_fail(const EvsFilter *filter)
+{
+	return filter->cesql != NULL || filter->servicebus != NULL;
 }
 
 bool

@@ -12,6 +12,7 @@
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/typcache.h"
 #include "utils/uuid.h"
 
 #include "base/errors.h"
@@ -25,6 +26,7 @@
 
 PG_FUNCTION_INFO_V1(evs_read_stream);
 PG_FUNCTION_INFO_V1(evs_read_all);
+PG_FUNCTION_INFO_V1(evs_test_filter);
 PG_FUNCTION_INFO_V1(evs_read_category);
 PG_FUNCTION_INFO_V1(evs_read_correlation);
 PG_FUNCTION_INFO_V1(evs_get_event);
@@ -270,4 +272,39 @@ evs_visible_position_support(PG_FUNCTION_ARGS)
 	if (IsA(request, SupportRequestSimplify))
 		evs_position_remember();
 	PG_RETURN_POINTER(NULL);
+}
+
+/* test_filter(filter, event) → (matches, error) */
+Datum
+evs_test_filter(PG_FUNCTION_ARGS)
+{
+	EvsFilter  *filter = evs_filter_compile(PG_ARGISNULL(0) ? NULL : PG_GETARG_JSONB_P(0));
+	EvsFilterResult matches = EVS_FILTER_YES;
+	const char *error = NULL;
+	TupleDesc	desc;
+	Datum		values[2] = {0};
+	bool		nulls[2] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (PG_ARGISNULL(1))
+		evs_throw_null("event");
+	if (filter != NULL)
+	{
+		HeapTupleHeader header = PG_GETARG_HEAPTUPLEHEADER(1);
+		HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header), .t_data = header};
+		TupleDesc	event = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
+												   HeapTupleHeaderGetTypMod(header));
+		Datum		columns[EVS_EVENT_NCOLUMNS];
+		bool		isnull[EVS_EVENT_NCOLUMNS];
+
+		heap_deform_tuple(&tuple, event, columns, isnull);
+		ReleaseTupleDesc(event);
+		matches = evs_filter_matches_event(filter, columns, isnull, &error);
+	}
+	values[0] = BoolGetDatum(matches == EVS_FILTER_YES);
+	nulls[1] = matches != EVS_FILTER_ERROR;
+	if (!nulls[1])
+		values[1] = CStringGetTextDatum(error);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -98,6 +98,14 @@ finish(ClaimedSlot *slot)
 	evs_xact_watch_session();
 }
 
+static bool
+is_of_slot(const ClaimedSlot *slot, EvsLogCursor *cursor)
+{
+	uint32		hash = evs_subscription_key(&slot->subscription, cursor, false).hash;
+
+	return evs_subscription_slot_of(hash, slot->subscription.slots) == slot->state.slot;
+}
+
 /*
  * Nobody was given more than what is safe.  What is beyond the end of slots
  * that are being drained may have been given before that end was known; the
@@ -125,6 +133,45 @@ check_was_given(const EvsClaim *claim, const ClaimedSlot *slot, int64 position,
 						   position, end)));
 }
 
+/*
+ * Events that the filter fails on were parked by the fetch that met them, unless
+ * its transaction was rolled back: then they are parked now.  Filters that can
+ * fail are evaluated once more for this; others cost nothing.
+ */
+static void
+park_filter_errors(ClaimedSlot *slot, int64 up_to)
+{
+	EvsSlot    *state = &slot->state;
+	EvsLogRange range = {
+		.after = state->cursor, .up_to = up_to, .filter = slot->subscription.filter,
+		.want_errors = true,
+	};
+	EvsFailedKeys failed = {0};
+	EvsLogCursor *cursor;
+
+	if (range.filter == NULL || !evs_filter_can_fail(range.filter) || up_to <= range.after)
+		return;
+	if (state->pending)
+	{
+		evs_slot_check_visible(slot->states, state);
+		evs_failed_load(state, &failed);
+	}
+	cursor = evs_cursor_open(&range, GetLatestSnapshot());
+	while (evs_cursor_next(cursor))
+	{
+		const char *error = evs_cursor_filter_error(cursor);
+		int64		position = evs_cursor_position(cursor);
+
+		if (error == NULL || evs_failed_has_position(&failed, position) ||
+			!is_of_slot(slot, cursor))
+			continue;
+		evs_slot_check_visible(slot->states, state);
+		evs_failed_park(state, position, EVS_PARK_FILTER_ERROR, CStringGetTextDatum(error));
+		state->pending = true;
+	}
+	evs_cursor_close(cursor);
+}
+
 int64
 evs_ack_up_to(const EvsClaim *claim, int64 up_to)
 {
@@ -133,6 +180,7 @@ evs_ack_up_to(const EvsClaim *claim, int64 up_to)
 
 	begin(claim, &slot);
 	check_was_given(claim, &slot, up_to, "up_to");
+	park_filter_errors(&slot, up_to);
 	if (state->pending)
 	{
 		evs_slot_check_visible(slot.states, state);
@@ -180,6 +228,7 @@ evs_ack_positions(const EvsClaim *claim, Datum positions)
 	begin(claim, &slot);
 	check_was_given(claim, &slot, up_to, "positions");
 	evs_slot_check_visible(slot.states, state);
+	park_filter_errors(&slot, up_to);
 	evs_failed_pass_some(state, up_to, positions);
 	state->cursor = Max(state->cursor, up_to);
 	evs_failed_summarize(state);

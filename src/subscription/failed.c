@@ -155,6 +155,23 @@ evs_failed_release(const EvsSlot *slot)
 }
 
 void
+evs_failed_park(const EvsSlot *slot, int64 position, const char *reason, Datum error)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._failed_park_unseen($1, $2, $3, $4)",
+		.nargs = 4, .types = {INT8OID, INT8OID, TEXTOID, TEXTOID},
+	};
+	Datum		args[] = {
+		Int64GetDatum(slot->subscription_id),
+		Int64GetDatum(position),
+		CStringGetTextDatum(reason),
+		error,
+	};
+
+	(void) evs_spi_call(&plan, args, NULL);
+}
+
+void
 evs_failed_park_head(const EvsSlot *slot)
 {
 	static EvsSpiPlan plan = {

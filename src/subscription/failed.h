@@ -45,6 +45,20 @@ extern void evs_failed_release(const EvsSlot *slot);
 /* Forget one whose event is no longer there. */
 extern void evs_failed_forget(const EvsSlot *slot, int64 position);
 
+/*
+ * An event of the slot that has not been delivered gets a parked row, unless it
+ * has one; error is a text.  Reasons are listed in docs/reference/subscriptions.md.
+ * One for which its filter failed, EVS_PARK_FILTER_ERROR, keeps no other event of its key
+ * back: it may be that it was never meant for the subscription.  The caller has
+ * the slot locked, sets pending, and writes the slot.
+ */
+#define EVS_PARK_FILTER_ERROR "filter_error"
+
+/* So many of them in one transaction: the rest is found by the next one. */
+#define EVS_PARK_MAX	1000
+
+extern void evs_failed_park(const EvsSlot *slot, int64 position, const char *reason, Datum error);
+
 /* The first event beyond the cursor ended its consumer too often. */
 extern void evs_failed_park_head(const EvsSlot *slot);
 

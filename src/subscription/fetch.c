@@ -86,6 +86,7 @@ typedef struct FetchState
 	int			nheld;
 	int64		remaining;
 	bool		wrote;
+	int			nparked;		/* events that the filter failed on, in this look */
 	bool		passed_over;	/* a cursor has moved on over events that wait */
 	TimestampTz look_again;		/* by evstore's clock; 0 = no reason to */
 } FetchState;
@@ -376,14 +377,45 @@ pass_over(FetchState *state, Held *held, int64 position, uint32 key_hash)
 	return true;
 }
 
+/*
+ * The filter failed on the event: it is parked, whatever the policy.  Who only
+ * asks whether there is something is told so, and the next fetch parks it.
+ */
+static void
+park_event(FetchState *state, Held *held, int64 position, const char *error)
+{
+	EvsSlot    *slot = &held->state;
+
+	if (slot->pending && evs_failed_has_position(&held->failed, position))
+		held->passed = true;
+	else if (state->result == NULL)
+		held->passed = true;
+	else if (lock_held(state, held))
+	{
+		evs_slot_check_visible(state->states, slot);
+		evs_failed_park(slot, position, EVS_PARK_FILTER_ERROR, CStringGetTextDatum(error));
+		slot->pending = held->dirty = true;
+		state->nparked++;
+	}
+	else
+		held->closed = true;
+}
+
 static void
 give_new_event(FetchState *state, Held *held, EvsLogCursor *cursor, uint32 key_hash)
 {
 	int64		position = evs_cursor_position(cursor);
+	const char *error = evs_cursor_filter_error(cursor);
 	int			attempt = 1;
 
 	if (position <= held->state.cursor)
 		return;
+	if (error != NULL)
+	{
+		if (!held->closed)
+			park_event(state, held, position, error);
+		return;
+	}
 	if (held->closed || pass_over(state, held, position, key_hash))
 		return;
 	if (held->limit > 0 && held->count >= held->limit)
@@ -422,6 +454,7 @@ give_new_events(FetchState *state, int64 up_to, Snapshot snapshot)
 		return range.after;
 	range.up_to = Min(up_to, range.after + SCAN_MAX);
 	range.filter = state->subscription.filter;
+	range.want_errors = true;
 	if (state->subscription.key_kind == EVS_KEY_STREAM &&
 		state->nheld < state->subscription.slots)
 	{
@@ -429,7 +462,7 @@ give_new_events(FetchState *state, int64 up_to, Snapshot snapshot)
 		range.skip_arg = state;
 	}
 	cursor = evs_cursor_open(&range, snapshot);
-	while (state->remaining > 0 && evs_cursor_next(cursor))
+	while (state->remaining > 0 && state->nparked < EVS_PARK_MAX && evs_cursor_next(cursor))
 	{
 		uint32		key_hash;
 		Held	   *held = held_of_event(state, cursor, &key_hash);
@@ -555,6 +588,7 @@ begin_look(FetchState *state)
 					 errhint("Fetch again.")));
 	state->held = palloc0(sizeof(Held *) * state->subscription.slots);
 	state->nheld = 0;
+	state->nparked = 0;
 	state->look_again = 0;
 }
 

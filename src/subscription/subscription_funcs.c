@@ -39,6 +39,7 @@ PG_FUNCTION_INFO_V1(evs_release);
 PG_FUNCTION_INFO_V1(evs_slot_reset);
 PG_FUNCTION_INFO_V1(evs_slot_refresh);
 PG_FUNCTION_INFO_V1(evs_slot_events);
+PG_FUNCTION_INFO_V1(evs_event_key);
 PG_FUNCTION_INFO_V1(evs_slot_lock_sql);
 PG_FUNCTION_INFO_V1(evs_subscription_lag);
 PG_FUNCTION_INFO_V1(evs_check_filter);
@@ -319,6 +320,32 @@ evs_slot_events(PG_FUNCTION_ARGS)
 		values[0] = Int64GetDatum(evs_cursor_position(cursor));
 		values[1] = Int64GetDatum((int64) key.hash);
 		values[2] = PointerGetDatum(key.key);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	evs_cursor_close(cursor);
+	return (Datum) 0;
+}
+
+/* _event_key(name, at_position) → setof (key_hash, key): none if it is not there */
+Datum
+evs_event_key(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	int64		position = PG_GETARG_INT64(1);
+	EvsLogRange range = {.after = position - 1, .up_to = position};
+	EvsSubscription subscription;
+	EvsLogCursor *cursor;
+
+	evs_check_internal();
+	InitMaterializedSRF(fcinfo, 0);
+	subscription = *evs_subscription_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	cursor = evs_cursor_open(&range, GetLatestSnapshot());
+	if (evs_cursor_next(cursor))
+	{
+		EvsOrderingKey key = evs_subscription_key(&subscription, cursor, true);
+		Datum		values[2] = {Int64GetDatum((int64) key.hash), PointerGetDatum(key.key)};
+		bool		nulls[2] = {false};
+
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	evs_cursor_close(cursor);

@@ -80,20 +80,12 @@ interesting(uint32 armed)
 	return result;
 }
 
+/* An event that the filter fails on is to be parked, so it counts. */
 static bool
 matches(const EvsSubscription *subscription, EvsLogCursor *cursor)
 {
-	EvsFilter  *filter = subscription->filter;
-	text	   *name;
-
-	if (filter == NULL)
-		return true;
-	if (!evs_filter_matches_row(filter, evs_cursor_leaf(cursor), evs_cursor_slot(cursor)))
-		return false;
-	if (!evs_filter_needs_name(filter))
-		return true;
-	name = evs_cursor_stream_name(cursor);
-	return evs_filter_matches_stream(filter, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	return subscription->filter == NULL ||
+		evs_cursor_match(cursor, subscription->filter) != EVS_FILTER_NO;
 }
 
 static void
@@ -166,6 +158,39 @@ evs_watch_due(TimestampTz after, TimestampTz up_to, int64 position, EvsWatchNoti
 	}
 }
 
+static void
+wake(EvsSharedDatabase *database, uint32 buckets)
+{
+	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
+		if (buckets & (1 << i))
+			ConditionVariableBroadcast(&database->buckets[i]);
+	evs_shmem_wake_pool(database, buckets);
+}
+
+/*
+ * Those that want any event need not be looked at, unless listeners are told: they
+ * would hear of positions without an event.
+ */
+static List *
+wake_unfiltered(EvsSharedDatabase *database, List *left)
+{
+	uint32		buckets = 0;
+	ListCell   *cell;
+
+	foreach(cell, left)
+	{
+		EvsSubscription *subscription = lfirst(cell);
+
+		if (subscription->filter != NULL || subscription->notify)
+			continue;
+		buckets |= 1 << evs_subscription_bucket(subscription->id);
+		left = foreach_delete_current(left, cell);
+	}
+	if (buckets != 0)
+		wake(database, buckets);
+	return left;
+}
+
 void
 evs_watch_events(EvsSharedDatabase *database, int64 after, int64 up_to, EvsWatchNotify notify)
 {
@@ -173,10 +198,10 @@ evs_watch_events(EvsSharedDatabase *database, int64 after, int64 up_to, EvsWatch
 	EvsLogRange range = {.after = after, .up_to = up_to};
 	EvsLogCursor *cursor;
 	List	   *left;
-	uint32		wake = 0;
+	uint32		buckets = 0;
 
 	load();
-	left = interesting(armed);
+	left = wake_unfiltered(database, interesting(armed));
 	if (left == NIL)
 		return;
 	cursor = evs_cursor_open(&range, GetLatestSnapshot());
@@ -190,14 +215,11 @@ evs_watch_events(EvsSharedDatabase *database, int64 after, int64 up_to, EvsWatch
 
 			if (!matches(subscription, cursor))
 				continue;
-			wake |= 1 << evs_subscription_bucket(subscription->id);
+			buckets |= 1 << evs_subscription_bucket(subscription->id);
 			tell(subscription, up_to, notify);
 			left = foreach_delete_current(left, cell);
 		}
 	}
 	evs_cursor_close(cursor);
-	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
-		if (wake & armed & (1 << i))
-			ConditionVariableBroadcast(&database->buckets[i]);
-	evs_shmem_wake_pool(database, wake);
+	wake(database, buckets & armed);
 }

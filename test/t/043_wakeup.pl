@@ -144,6 +144,18 @@ waiting_consumer('orders', 'c', $consumer);
 $observer->query("SELECT evstore.append('bill-1', 'x')");
 ok(still_asleep($consumer), 'an event that the filter does not let through does not wake');
 
+# One that the filter fails on is parked by who is woken, and not given.
+subscription('picky', '{"sql": "n > 0", "categories": ["picky"]}', lease => 3600);
+my $picky = waiting_consumer('picky', 'p');
+$observer->query(q{SELECT evstore.append('picky-1', 'x', metadata => '{"n": 0}')});
+ok(still_asleep($picky), 'nor does one that it says no to');
+is(wakes($picky, sub { $observer->query(q{SELECT evstore.append('picky-1', 'x', metadata => '{"n": "?"}')}) },
+		'an event that the filter fails on wakes'),
+	'', 'and is not given');
+is($observer->query(q{SELECT reason FROM evstore.parked_events WHERE subscription = 'picky'}),
+	'filter_error', 'but parked');
+$picky->close;
+
 my $writer = session($node, 'store');
 my $holder = session($node, 'store');
 my $fast = session($node, 'store');

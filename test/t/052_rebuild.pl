@@ -319,6 +319,26 @@ $session->query('RESET ROLE');
 	$session->query('RESET ROLE');
 }
 
+# ---- events that the filter fails on ----
+
+{
+	my $numbers = q(SELECT string_agg(n, ',' ORDER BY n) FROM app.numbers);
+	my $parked = q(SELECT count(*), min(reason) FROM evstore.parked_events WHERE subscription = 'numbers');
+
+	$session->query($_)
+	  for 'CREATE TABLE app.numbers (n text)',
+	  q(CREATE FUNCTION app.number(e evstore.event) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO numbers VALUES (e.metadata ->> ''n''); END'),
+	  q(SELECT evstore.create_projection('numbers', 'app.number(evstore.event)', '{"sql": "n > 0", "categories": ["number"]}', options => '{"tables": ["numbers"]}')),
+	  map { qq(SELECT evstore.append('number-1', 'x', metadata => '$_')) } '{"n": 1}', '{}', '{"n": 2}';
+	is(has_come('numbers'), 't', 'a projection whose filter fails on an event');
+	is($session->query($numbers) . ' ' . $session->query($parked), '1,2 1|filter_error', 'parks it');
+	$session->query("SELECT evstore.rebuild_projection('numbers')");
+	ok(rebuilt($session, 'numbers'), 'is rebuilt');
+	is($session->query($numbers) . ' ' . $session->query($parked), '1,2 1|filter_error', 'and so does the rebuild');
+	$session->query("SELECT evstore.drop_projection('numbers')");
+	$session->query('DROP TABLE app.numbers');
+}
+
 # ---- what cannot be replaced ----
 
 $session->query($_)
