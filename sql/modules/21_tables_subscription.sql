@@ -17,13 +17,13 @@ CREATE TABLE evstore.subscription (
 	created_at	timestamptz NOT NULL,
 	kind		text NOT NULL DEFAULT 'subscription',
 	CONSTRAINT subscription_pkey PRIMARY KEY (id),
-	CONSTRAINT subscription_kind CHECK (kind IN ('subscription', 'projection', 'rebuild'))
+	CONSTRAINT subscription_kind CHECK (kind IN ('subscription', 'projection', 'rebuild', 'relay'))
 );
 CREATE UNIQUE INDEX subscription_name_key ON evstore.subscription (name);
 COMMENT ON TABLE evstore.subscription IS 'named cursors over the log';
-COMMENT ON COLUMN evstore.subscription.key IS 'ordering key: stream, correlation, or a jsonpath into data';
+COMMENT ON COLUMN evstore.subscription.key IS 'ordering key: stream, correlation, none, or a jsonpath into data';
 COMMENT ON COLUMN evstore.subscription.lease IS 'milliseconds; null: evstore.default_lease';
-COMMENT ON COLUMN evstore.subscription.kind IS 'who consumes it: clients, a projection, or the rebuild of one';
+COMMENT ON COLUMN evstore.subscription.kind IS 'who consumes it: clients, a projection, the rebuild of one, or a relay';
 COMMENT ON COLUMN evstore.subscription.next_slots IS 'number of slots from position drain_to on';
 
 -- Claims of all subscriptions draw their epochs here: a claim that was rolled

@@ -166,6 +166,9 @@ BEGIN
 	SELECT string_agg(p, '; ') INTO bad FROM evstore._projection_problems() p;
 	RETURN QUERY SELECT 'projections go on', bad IS NULL, bad;
 
+	SELECT string_agg(p, '; ') INTO bad FROM evstore._relay_problems() p;
+	RETURN QUERY SELECT 'relays go on', bad IS NULL, bad;
+
 	SELECT format('pid %s, gid %s, since %s', f.pid, f.gid, f.xact_start) INTO bad
 	FROM evstore.in_flight f
 	WHERE f.xact_start < clock_timestamp() - interval '5 minutes'
@@ -203,6 +206,7 @@ BEGIN ATOMIC
 		('reader', 'function', 'stream_version', 'EXECUTE'),
 		('reader', 'function', 'stream_exists', 'EXECUTE'),
 		('reader', 'function', 'safe_position', 'EXECUTE'),
+		('reader', 'function', 'test_filter', 'EXECUTE'),
 		('reader', 'function', 'to_cloudevent', 'EXECUTE'),
 		('reader', 'function', 'export_event', 'EXECUTE'),
 		('reader', 'function', 'import_event', 'EXECUTE'),
@@ -225,6 +229,7 @@ BEGIN ATOMIC
 		('writer', 'view', 'events', 'INSERT'),
 		('writer', 'function', 'append', 'EXECUTE'),
 		('writer', 'function', 'append_one', 'EXECUTE'),
+		('writer', 'function', 'publish', 'EXECUTE'),
 		('writer', 'function', 'append_events', 'EXECUTE'),
 		('writer', 'function', 'append_arrays', 'EXECUTE'),
 		('writer', 'function', 'append_streams', 'EXECUTE'),
@@ -271,6 +276,7 @@ BEGIN ATOMIC
 		('admin', 'view', 'in_flight', 'SELECT'),
 		('admin', 'view', 'audit_log', 'SELECT'),
 		('admin', 'view', 'workers', 'SELECT'),
+		('admin', 'view', 'secrets', 'SELECT'),
 		('admin', 'function', 'delete_stream', 'EXECUTE'),
 		('admin', 'function', 'tombstone_stream', 'EXECUTE'),
 		('admin', 'function', 'truncate_stream', 'EXECUTE'),
@@ -288,6 +294,16 @@ BEGIN ATOMIC
 		('admin', 'function', 'alter_aggregate', 'EXECUTE'),
 		('admin', 'function', 'drop_aggregate', 'EXECUTE'),
 		('admin', 'function', 'prune_snapshots', 'EXECUTE'),
+		('admin', 'view', 'relays', 'SELECT'),
+		('admin', 'function', 'create_relay', 'EXECUTE'),
+		('admin', 'function', 'alter_relay', 'EXECUTE'),
+		('admin', 'function', 'drop_relay', 'EXECUTE'),
+		('admin', 'function', 'pause_relay', 'EXECUTE'),
+		('admin', 'function', 'resume_relay', 'EXECUTE'),
+		('admin', 'function', 'seek_relay', 'EXECUTE'),
+		('admin', 'function', 'replay_parked_relay', 'EXECUTE'),
+		('admin', 'function', 'run_relay', 'EXECUTE'),
+		('admin', 'function', 'test_relay', 'EXECUTE'),
 		('admin', 'function', 'create_projection', 'EXECUTE'),
 		('admin', 'function', 'alter_projection', 'EXECUTE'),
 		('admin', 'function', 'pause_projection', 'EXECUTE'),
@@ -297,11 +313,15 @@ BEGIN ATOMIC
 		('admin', 'function', 'cancel_rebuild', 'EXECUTE'),
 		('admin', 'function', 'drop_projection', 'EXECUTE'),
 		('admin', 'function', 'run_projection', 'EXECUTE'),
+		('admin', 'function', 'create_secret', 'EXECUTE'),
+		('admin', 'function', 'alter_secret', 'EXECUTE'),
+		('admin', 'function', 'drop_secret', 'EXECUTE'),
 		('admin', 'function', 'install_sample', 'EXECUTE'),
 		('admin', 'function', 'uninstall_sample', 'EXECUTE'),
 		('admin', 'function', '_snapshot_events', 'EXECUTE'),
 		('admin', 'function', '_snapshots_due', 'EXECUTE'),
 		('admin', 'function', '_projection_problems', 'EXECUTE'),
+		('admin', 'function', '_relay_problems', 'EXECUTE'),
 		('admin', 'function', '_sample_path', 'EXECUTE'),
 		('admin', 'function', '_sample_names', 'EXECUTE'),
 		('admin', 'function', '_sample_event_types', 'EXECUTE'),

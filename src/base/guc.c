@@ -14,6 +14,7 @@
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
+#include "base/egress_list.h"
 #include "base/guc.h"
 
 char	   *evs_guc_actor = NULL;
@@ -23,6 +24,8 @@ char	   *evs_guc_correlation_id = NULL;
 char	   *evs_guc_databases = NULL;
 int			evs_guc_default_lease = 30000;
 int			evs_guc_delivery = EVS_DELIVERY_ASYNC;
+char	   *evs_guc_egress_allow = NULL;
+char	   *evs_guc_file_directory = NULL;
 int			evs_guc_id_window = -1;
 int			evs_guc_inbox_retention = 7 * 24 * 60;
 int			evs_guc_max_batch = 100000;
@@ -32,6 +35,7 @@ char	   *evs_guc_now_override = NULL;
 int			evs_guc_notify = EVS_NOTIFY_WORKER;
 int			evs_guc_notify_interval = 10;
 int			evs_guc_partition_size = 10000000;
+char	   *evs_guc_sink_path = NULL;
 char	   *evs_guc_traceparent = NULL;
 
 #define CORRELATION_ID_MAX 512
@@ -128,6 +132,31 @@ check_databases(char **newval, void **extra, GucSource source)
 	if (!ok)
 		GUC_check_errdetail("List syntax is invalid.");
 	return ok;
+}
+
+static bool
+check_egress_allow(char **newval, void **extra, GucSource source)
+{
+	const char *list = *newval;
+	EvsEgressEntry entry;
+	int			result;
+	int			n = 0;
+
+	while ((result = evs_egress_next(&list, &entry)) > 0)
+		n++;
+	if (result < 0)
+		GUC_check_errdetail("Entry %d is not a host name, *.suffix, *, an address, a range of addresses, each with an optional port, or unix.",
+							n + 1);
+	return result == 0;
+}
+
+static bool
+check_path(char **newval, void **extra, GucSource source)
+{
+	if (**newval != '\0')
+		return true;
+	GUC_check_errdetail("The value must not be empty.");
+	return false;
 }
 
 static void
@@ -256,9 +285,34 @@ define_worker_settings(void)
 							NULL, NULL, NULL);
 }
 
+/* What a relay can reach is what whoever may create one could reach. */
+static void
+define_relay_settings(void)
+{
+	DefineCustomStringVariable("evstore.egress_allow",
+							   "Where relays may connect to.",
+							   "A list of host names, *.suffixes, addresses and ranges of them, each with an optional port, and unix; empty: nowhere.",
+							   &evs_guc_egress_allow, "", PGC_SUSET, 0,
+							   check_egress_allow, NULL, NULL);
+
+	DefineCustomStringVariable("evstore.file_directory",
+							   "Directory below which relays may write files.",
+							   "Relative to the data directory.",
+							   &evs_guc_file_directory, "evstore_relay", PGC_SUSET, 0,
+							   check_path, NULL, NULL);
+
+	/* code that the server runs */
+	DefineCustomStringVariable("evstore.sink_path",
+							   "Directories that sink modules are loaded from.",
+							   "A list with colons in between; $libdir stands for the server's.",
+							   &evs_guc_sink_path, "$libdir", PGC_SUSET, 0,
+							   check_path, NULL, NULL);
+}
+
 void
 evs_guc_init(void)
 {
+	define_relay_settings();
 	define_session_settings();
 	define_worker_settings();
 	define_store_settings();

@@ -27,6 +27,8 @@ extern char *evs_guc_correlation_id;
 extern char *evs_guc_databases;
 extern int	evs_guc_default_lease;
 extern int	evs_guc_delivery;
+extern char *evs_guc_egress_allow;
+extern char *evs_guc_file_directory;
 extern int	evs_guc_id_window;
 extern int	evs_guc_inbox_retention;
 extern int	evs_guc_max_batch;
@@ -36,6 +38,7 @@ extern char *evs_guc_now_override;
 extern int	evs_guc_notify;
 extern int	evs_guc_notify_interval;
 extern int	evs_guc_partition_size;
+extern char *evs_guc_sink_path;
 extern char *evs_guc_traceparent;
 
 extern void evs_guc_init(void);

@@ -23,12 +23,12 @@
 #include "compat.h"
 
 /* The number changes with the layout: builds that differ do not meet. */
-#define AREA_NAME "evstore shared state 3"
+#define AREA_NAME "evstore shared state 4"
 
 #define MAX_DATABASES 256
 #define MAX_DATABASES_SPARE 16
 
-/* Workers for projections in the whole cluster. */
+/* Workers for projections and relays in the whole cluster. */
 #define POOL_SIZE 64
 #define POOL_SIZE_SPARE 8
 

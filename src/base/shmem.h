@@ -68,14 +68,15 @@ typedef struct EvsSharedDatabase
 } EvsSharedDatabase;
 
 /*
- * A worker for the projections of one owner in one database.  A free one has no
- * database.  What is not atomic is under the lock.
+ * A worker for the projections of one owner in one database, or for a relay.  A
+ * free one has no database.  What is not atomic is under the lock.
  */
 typedef struct EvsPoolSlot
 {
 	EvsWorkerSlot worker;
 	Oid			database;
 	Oid			owner;
+	int64		relay;			/* 0: it runs projections */
 	bool		stop_wanted;
 	pg_atomic_uint32 armed;		/* buckets that it sleeps for */
 	pg_atomic_uint32 share;		/* place among the owner's workers << 16 | how many */
@@ -114,7 +115,7 @@ extern EvsShared *evs_shmem(void);
 /* The floors, nfloors of them. */
 extern EvsSharedFloor *evs_shmem_floors(EvsShared *shared);
 
-/* Workers for projections, npool of them. */
+/* Workers for projections and relays, npool of them. */
 extern EvsPoolSlot *evs_shmem_pool(EvsShared *shared);
 
 /* Wake those of a database that sleep for one of these buckets. */

@@ -24,7 +24,7 @@
 #include "catalog/catalog.h"
 #include "compat.h"
 
-#define EVS_MAX_HOOKS 8
+#define EVS_MAX_HOOKS 16
 
 static EvsCatalog catalog;
 static bool catalog_valid = false;
@@ -43,7 +43,7 @@ relcache_callback(Datum arg, Oid relid)
 		relid == catalog.subscription ||
 		relid == catalog.slot_state || relid == catalog.subscription_member ||
 		relid == catalog.subscriptions_view || relid == catalog.snapshot ||
-		relid == catalog.projection || relid == catalog.aggregate)
+		relid == catalog.projection || relid == catalog.aggregate || relid == catalog.relay)
 		catalog_valid = false;
 
 	for (int i = 0; i < nhooks; i++)
@@ -147,6 +147,7 @@ fill_catalog(void)
 	catalog.snapshot = lookup(schema, "snapshot");
 	catalog.snapshot_pkey = lookup(schema, "snapshot_pkey");
 	catalog.projection = lookup(schema, "projection");
+	catalog.relay = lookup(schema, "relay");
 	catalog.aggregate = lookup(schema, "aggregate");
 	catalog.event_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("event"),
 										 ObjectIdGetDatum(schema));

@@ -37,6 +37,7 @@ typedef struct EvsCatalog
 	Oid			snapshot;
 	Oid			snapshot_pkey;
 	Oid			projection;
+	Oid			relay;
 	Oid			aggregate;
 	Oid			event_type;		/* evstore.event */
 } EvsCatalog;

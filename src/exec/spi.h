@@ -39,7 +39,7 @@ extern uint64 evs_spi_run_args(const char *sql, int nargs, Oid *types,
  * A statement that is planned once a session.  Declare it static, with the
  * text and the types of its parameters.
  */
-#define EVS_SPI_MAX_ARGS 10
+#define EVS_SPI_MAX_ARGS 12
 
 typedef struct EvsSpiPlan
 {

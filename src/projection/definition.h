@@ -22,6 +22,7 @@ typedef struct EvsProjection
 	char	   *search_path;	/* that the handler runs with */
 	char	   *title;			/* for messages: of a rebuild, the projection's name */
 	bool		batched;		/* the handler takes an array */
+	bool		transforms;		/* the handler returns jsonb: it is a relay's */
 	bool		is_inline;
 	bool		stops;			/* on an error; else the event is parked */
 	bool		notify;

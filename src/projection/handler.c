@@ -27,6 +27,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
@@ -134,9 +135,9 @@ throw_no_handler(const EvsProjection *projection)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_FUNCTION),
-			 errmsg("function %s(%s) of projection \"%s\" does not exist", projection->handler,
+			 errmsg("function %s(%s) of %s \"%s\" does not exist", projection->handler,
 					projection->batched ? "evstore.event[]" : "evstore.event",
-					projection->title)));
+					projection->transforms ? "relay" : "projection", projection->title)));
 }
 
 static Oid
@@ -152,7 +153,8 @@ find_function(const EvsProjection *projection, Oid argument)
 	if (!HeapTupleIsValid(tuple))
 		throw_no_handler(projection);
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	if (proc->prokind != PROKIND_FUNCTION || proc->proretset || proc->prorettype != VOIDOID)
+	if (proc->prokind != PROKIND_FUNCTION || proc->proretset ||
+		proc->prorettype != (projection->transforms ? JSONBOID : VOIDOID))
 		throw_no_handler(projection);
 	ReleaseSysCache(tuple);
 	result = evs_function_aclcheck(function, GetUserId());
@@ -235,12 +237,13 @@ evs_handler_end(EvsHandler *handler)
 
 /* ---- calls ---- */
 
-static void
-call(EvsHandler *handler, Datum argument)
+static Datum
+call(EvsHandler *handler, Datum argument, bool *isnull)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 	PgStat_FunctionCallUsage usage;
 	bool		was_in_call = in_call;
+	Datum		result = (Datum) 0;
 
 	InitFunctionCallInfoData(*fcinfo, &handler->function, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = argument;
@@ -251,7 +254,7 @@ call(EvsHandler *handler, Datum argument)
 	in_call = true;
 	PG_TRY();
 	{
-		(void) FunctionCallInvoke(fcinfo);
+		result = FunctionCallInvoke(fcinfo);
 	}
 	PG_FINALLY();
 	{
@@ -260,6 +263,8 @@ call(EvsHandler *handler, Datum argument)
 	PG_END_TRY();
 	pgstat_end_function_usage(&usage, true);
 	CommandCounterIncrement();
+	*isnull = fcinfo->isnull;
+	return result;
 }
 
 void
@@ -286,24 +291,46 @@ add_context(void *arg)
 {
 	const EvsHandledEvent *event = arg;
 
-	errcontext("handler of a projection, event at position " INT64_FORMAT, event->position);
+	errcontext("handler of a projection or relay, event at position " INT64_FORMAT, event->position);
 }
 
-void
-evs_handler_call(EvsHandler *handler, const EvsHandledEvent *event)
+/* The result is in the context of the call. */
+static Datum
+call_for(EvsHandler *handler, const EvsHandledEvent *event, bool *isnull)
 {
 	ErrorContextCallback frame = {
 		.previous = error_context_stack, .callback = add_context, .arg = unconstify(EvsHandledEvent *, event),
 	};
 	EvsCause	cause = {.causation_id = &event->event_id, .correlation_id = event->correlation_id};
 	MemoryContext old = MemoryContextSwitchTo(handler->call_context);
+	Datum		result;
 
 	error_context_stack = &frame;
 	evs_cause_set(cause);
-	call(handler, event->event);
+	result = call(handler, event->event, isnull);
 	error_context_stack = frame.previous;
 	MemoryContextSwitchTo(old);
+	return result;
+}
+
+void
+evs_handler_call(EvsHandler *handler, const EvsHandledEvent *event)
+{
+	bool		isnull;
+
+	(void) call_for(handler, event, &isnull);
 	MemoryContextReset(handler->call_context);
+}
+
+Datum
+evs_handler_transform(EvsHandler *handler, const EvsHandledEvent *event, bool *isnull)
+{
+	Datum		result = call_for(handler, event, isnull);
+
+	if (!*isnull)
+		result = JsonbPGetDatum(DatumGetJsonbPCopy(result));
+	MemoryContextReset(handler->call_context);
+	return result;
 }
 
 void
@@ -311,11 +338,12 @@ evs_handler_call_batch(EvsHandler *handler, const EvsHandledEvent *const *events
 {
 	MemoryContext old = MemoryContextSwitchTo(handler->call_context);
 	Datum	   *elements = palloc(sizeof(Datum) * n);
+	bool		isnull;
 
 	for (int i = 0; i < n; i++)
 		elements[i] = events[i]->event;
-	call(handler, PointerGetDatum(construct_array(elements, n, handler->event_type, -1, false,
-												  TYPALIGN_DOUBLE)));
+	(void) call(handler, PointerGetDatum(construct_array(elements, n, handler->event_type, -1, false,
+														 TYPALIGN_DOUBLE)), &isnull);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(handler->call_context);
 }

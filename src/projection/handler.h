@@ -39,6 +39,12 @@ extern void evs_handler_end(EvsHandler *handler);
 extern void evs_handler_call(EvsHandler *handler, const EvsHandledEvent *event);
 extern void evs_handler_call_batch(EvsHandler *handler, const EvsHandledEvent *const *events, int n);
 
+/*
+ * Call one that returns jsonb, as a relay's transform does; the result is in the
+ * current memory context.
+ */
+extern Datum evs_handler_transform(EvsHandler *handler, const EvsHandledEvent *event, bool *isnull);
+
 /* Check constraints, and run triggers, that were deferred: as a call, which can be ended. */
 extern void evs_handler_check_constraints(EvsHandler *handler);
 

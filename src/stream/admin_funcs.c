@@ -19,6 +19,7 @@
 #include "base/guc.h"
 #include "base/xact.h"
 #include "catalog/catalog.h"
+#include "exec/spi.h"
 #include "stream/batch.h"
 #include "stream/leaf.h"
 #include "stream/lifecycle.h"
@@ -158,9 +159,14 @@ evs_record_safe_position(PG_FUNCTION_ARGS)
 Datum
 evs_adopt(PG_FUNCTION_ARGS)
 {
+	/* what the other side has of a relay may be the original's */
+	static EvsSpiPlan plan = {.sql = "UPDATE evstore.relay SET token = gen_random_uuid()"};
+
 	PreventCommandIfReadOnly("evstore adopt");
 	evs_check_right(ACL_UPDATE);
 	evs_seal();
+	if (!evs_instance_is_ours())
+		(void) evs_spi_call(&plan, NULL, NULL);
 	evs_instance_adopt();
 	CommandCounterIncrement();
 	evs_xact_request_worker();

@@ -89,6 +89,8 @@ set_key(EvsSubscription *subscription, char *key)
 		subscription->key_kind = EVS_KEY_STREAM;
 	else if (strcmp(key, "correlation") == 0)
 		subscription->key_kind = EVS_KEY_CORRELATION;
+	else if (strcmp(key, "none") == 0)
+		subscription->key_kind = EVS_KEY_NONE;
 	else
 	{
 		subscription->key_kind = EVS_KEY_PATH;
@@ -121,9 +123,7 @@ from_row(TupleTableSlot *row)
 	result->next_slots = isnull ? 0 : DatumGetInt32(value);
 	value = slot_getattr(row, Anum_subscription_drain_to, &isnull);
 	result->drain_to = isnull ? 0 : DatumGetInt64(value);
-	result->of_projection = strcmp(TextDatumGetCString(slot_getattr(row, Anum_subscription_kind,
-																	&isnull)),
-								   "subscription") != 0;
+	result->kind = TextDatumGetCString(slot_getattr(row, Anum_subscription_kind, &isnull));
 	return result;
 }
 
@@ -242,11 +242,11 @@ evs_subscription_find(const char *name)
 void
 evs_subscription_check_open(const EvsSubscription *subscription)
 {
-	if (subscription->of_projection)
+	if (strcmp(subscription->kind, "subscription") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("\"%s\" is a projection", subscription->name),
-				 errhint("Use the functions of projections.")));
+				 errmsg("\"%s\" is a %s", subscription->name, subscription->kind),
+				 errhint("Use the functions of %ss.", subscription->kind)));
 }
 
 /*
@@ -348,6 +348,7 @@ explicit_key(const EvsSubscription *subscription, EvsLogCursor *cursor)
 	switch (subscription->key_kind)
 	{
 		case EVS_KEY_STREAM:
+		case EVS_KEY_NONE:
 			break;
 		case EVS_KEY_CORRELATION:
 			value = evs_leaf_get(evs_cursor_leaf(cursor), evs_cursor_slot(cursor),
@@ -367,6 +368,12 @@ evs_subscription_key(const EvsSubscription *subscription, EvsLogCursor *cursor, 
 	text	   *key = explicit_key(subscription, cursor);
 	EvsOrderingKey result;
 
+	if (subscription->key_kind == EVS_KEY_NONE)
+	{
+		result.hash = evs_stream_key_hash(evs_cursor_position(cursor));
+		result.key = with_text ? cstring_to_text("") : NULL;
+		return result;
+	}
 	if (key == NULL)
 	{
 		result.hash = evs_stream_key_hash(evs_cursor_stream_id(cursor));

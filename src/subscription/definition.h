@@ -37,6 +37,7 @@ typedef enum EvsKeyKind
 {
 	EVS_KEY_STREAM,
 	EVS_KEY_CORRELATION,
+	EVS_KEY_NONE,				/* no two events have the same */
 	EVS_KEY_PATH
 } EvsKeyKind;
 
@@ -54,7 +55,7 @@ typedef struct EvsSubscription
 	bool		paused;
 	int			next_slots;		/* 0 = no change under way */
 	int64		drain_to;
-	bool		of_projection;	/* a worker consumes it, nobody else may */
+	char	   *kind;			/* subscription, or whose workers consume it */
 } EvsSubscription;
 
 /* The ordering key of an event. */

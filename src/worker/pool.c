@@ -1,12 +1,14 @@
 /*
  * pool.c
- *	  The workers for projections, as the dispatcher sees them.
+ *	  The workers for projections and relays, as the dispatcher sees them.
  *
  * A worker runs projections of one role, so that what a handler leaves behind in
  * the session meets no other role's.  Each role has as many workers as its
  * projections have partitions, if evstore.max_workers allows.  If it does not,
  * the number is divided among the roles; roles that get none take turns, a second
  * each.
+ *
+ * A relay has a worker of its own, and counts as a role with one partition.
  *
  * The workers of a role divide its projections' partitions by number.  When one
  * of them is in a batch for long, the others look after its share, too: whose
@@ -20,6 +22,7 @@
 
 #include "base/guc.h"
 #include "projection/definition.h"
+#include "relay/definition.h"
 #include "worker/pool.h"
 #include "worker/worker.h"
 #include "compat.h"
@@ -30,6 +33,7 @@
 typedef struct Owner
 {
 	Oid			role;
+	int64		relay;			/* a relay, which has a worker of its own; 0 = projections */
 	int			units;			/* partitions of its projections */
 	int			target;			/* workers that it is to have */
 	int			have;
@@ -43,39 +47,58 @@ static uint32 turn = 0;
 /* ---- who wants workers ---- */
 
 static Owner *
-find_owner(List *owners, Oid role)
+find_owner(List *owners, Oid role, int64 relay)
 {
 	ListCell   *cell;
 
 	foreach(cell, owners)
-		if (((Owner *) lfirst(cell))->role == role)
-			return lfirst(cell);
+	{
+		Owner	   *owner = lfirst(cell);
+
+		if (owner->role == role && owner->relay == relay)
+			return owner;
+	}
 	return NULL;
+}
+
+static List *
+add_units(List *owners, const char *name, int64 relay, int units)
+{
+	Oid			role = get_role_oid(name, true);
+	Owner	   *owner = find_owner(owners, role, relay);
+
+	if (!OidIsValid(role))
+		return owners;
+	if (owner == NULL)
+	{
+		owner = palloc0(sizeof(Owner));
+		owner->role = role;
+		owner->relay = relay;
+		owners = lappend(owners, owner);
+	}
+	owner->units += units;
+	return owners;
 }
 
 static List *
 list_owners(void)
 {
 	List	   *owners = NIL;
-	List	   *projections = evs_projection_kept();
 	ListCell   *cell;
 
-	foreach(cell, projections)
+	foreach(cell, evs_relay_kept())
+	{
+		EvsRelay   *relay = lfirst(cell);
+
+		if (!relay->paused)
+			owners = add_units(owners, relay->owner, relay->id, 1);
+	}
+	foreach(cell, evs_projection_kept())
 	{
 		EvsProjection *projection = lfirst(cell);
-		Oid			role = get_role_oid(projection->owner, true);
-		Owner	   *owner;
 
-		if (projection->paused || projection->is_inline || !OidIsValid(role))
-			continue;
-		owner = find_owner(owners, role);
-		if (owner == NULL)
-		{
-			owner = palloc0(sizeof(Owner));
-			owner->role = role;
-			owners = lappend(owners, owner);
-		}
-		owner->units += projection->slots;
+		if (!projection->paused && !projection->is_inline)
+			owners = add_units(owners, projection->owner, 0, projection->slots);
 	}
 	return owners;
 }
@@ -128,7 +151,7 @@ end_surplus(EvsSharedDatabase *database, List *owners)
 
 		if (slot->database != database->oid || slot->stop_wanted)
 			continue;
-		owner = find_owner(owners, slot->owner);
+		owner = find_owner(owners, slot->owner, slot->relay);
 		if (owner != NULL && owner->have < owner->target)
 		{
 			owner->have++;
@@ -157,7 +180,7 @@ restart_failed(EvsSharedDatabase *database)
 		if (pool[i].database == database->oid && !pool[i].stop_wanted && slot.pid == 0 &&
 			((slot.state == EVS_WORKER_BACKING_OFF && slot.retry_at <= now) ||
 			 evs_worker_start_is_lost(&slot, now)))
-			(void) evs_worker_launch_pool(database, i, pool[i].owner);
+			(void) evs_worker_launch_pool(database, i, pool[i].owner, pool[i].relay);
 	}
 }
 
@@ -186,7 +209,7 @@ start_missing(EvsSharedDatabase *database, List *owners)
 		{
 			int			place = find_free();
 
-			if (place < 0 || !evs_worker_launch_pool(database, place, owner->role))
+			if (place < 0 || !evs_worker_launch_pool(database, place, owner->role, owner->relay))
 				return;
 		}
 	}
@@ -217,7 +240,7 @@ running_for(EvsSharedDatabase *database, List *owners, const EvsPoolSlot *slot)
 {
 	if (slot->database != database->oid || slot->stop_wanted || slot->worker.pid == 0)
 		return NULL;
-	return find_owner(owners, slot->owner);
+	return find_owner(owners, slot->owner, slot->relay);
 }
 
 /* Among those that have a process; a start that ends sets the dispatcher's latch. */
@@ -265,7 +288,8 @@ call_for_help(EvsSharedDatabase *database)
 		if (pool[i].database != database->oid || !is_long_busy(&pool[i], now))
 			continue;
 		for (int k = 0; k < evs_shmem()->npool; k++)
-			if (k != i && pool[k].database == database->oid && pool[k].owner == pool[i].owner)
+			if (k != i && pool[k].database == database->oid &&
+				pool[k].owner == pool[i].owner && pool[k].relay == pool[i].relay)
 			{
 				pg_atomic_write_u32(&pool[k].help_wanted, 1);
 				evs_shmem_set_latch(&pool[k].worker);
@@ -278,9 +302,11 @@ evs_pool_manage(EvsSharedDatabase *database, bool look)
 {
 	List	   *owners;
 
-	if (!look && seen_version == evs_projection_version())
+	uint64		version = evs_projection_version() + evs_relay_version();
+
+	if (!look && seen_version == version)
 		return;
-	seen_version = evs_projection_version();
+	seen_version = version;
 	owners = list_owners();
 	set_targets(owners);
 	forget_lost(database);

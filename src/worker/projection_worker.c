@@ -392,21 +392,12 @@ serve(MemoryContext scratch)
 static EvsWorkerState
 reason_to_end(void)
 {
-	EvsWorkerState state = EVS_WORKER_RUNNING;
-
 	if (place->stop_wanted)
 		return EVS_WORKER_NONE;
 	if (GetCurrentTimestamp() < next_look)
-		return state;
+		return EVS_WORKER_RUNNING;
 	next_look = GetCurrentTimestamp() + LOOK_INTERVAL;
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	state = evs_worker_reason_to_end();
-	if (state == EVS_WORKER_RUNNING && GetUserNameFromId(owner, true) == NULL)
-		state = EVS_WORKER_NONE;
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	return state;
+	return evs_worker_look_around(owner);
 }
 
 static void
@@ -484,21 +475,6 @@ handle_sigterm(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
-/* From here on, the session is that of the role, whether it may log in or not. */
-static void
-become_owner(void)
-{
-	bool		exists;
-
-	StartTransactionCommand();
-	exists = GetUserNameFromId(owner, true) != NULL;
-	if (exists)
-		SetSessionAuthorization(owner, superuser_arg(owner));
-	CommitTransactionCommand();
-	if (!exists)
-		evs_worker_end(EVS_WORKER_NONE);
-}
-
 void
 evs_projection_worker_main(Datum main_arg)
 {
@@ -507,7 +483,7 @@ evs_projection_worker_main(Datum main_arg)
 	database = evs_worker_begin(handle_sigterm, &place);
 	owner = place->owner;
 	evs_worker_set_up_session();
-	become_owner();
+	evs_worker_become(owner);
 	scratch = AllocSetContextCreate(TopMemoryContext, "evstore projection worker",
 									ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(scratch);

@@ -23,6 +23,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/shmem.h"
@@ -215,7 +216,7 @@ evs_worker_launch(EvsSharedDatabase *database, int notify_pid)
 }
 
 bool
-evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner)
+evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner, int64 relay)
 {
 	EvsPoolSlot *slot = &evs_shmem_pool(evs_shmem())[pool];
 	EvsWorkerOrder order = {.database = database->oid, .pool = pool};
@@ -224,26 +225,31 @@ evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner)
 
 	lock_area();
 	taken = OidIsValid(slot->database) &&
-		(slot->database != database->oid || slot->owner != owner || slot->worker.pid != 0);
+		(slot->database != database->oid || slot->owner != owner || slot->relay != relay ||
+		 slot->worker.pid != 0);
 	if (!taken)
 	{
 		if (!OidIsValid(slot->database))
 			slot->worker.failures = 0;
 		slot->database = database->oid;
 		slot->owner = owner;
+		slot->relay = relay;
 		slot->stop_wanted = false;
 		begin_start(&slot->worker, &order);
 	}
 	unlock_area();
 	if (taken)
 		return false;
-	if (register_worker(&order, &slot->worker, "evs_projection_worker_main",
-						"evstore projection worker", MyProcPid, &first))
+	if (register_worker(&order, &slot->worker,
+						relay != 0 ? "evs_relay_worker_main" : "evs_projection_worker_main",
+						relay != 0 ? "evstore relay worker" : "evstore projection worker",
+						MyProcPid, &first))
 		return true;
 	if (first)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("a worker for evstore's projections could not be started"),
+				 errmsg("a worker for evstore's %s could not be started",
+						relay != 0 ? "relays" : "projections"),
 				 errdetail("No background worker process is free."),
 				 errhint("Raise max_worker_processes.")));
 	return false;
@@ -348,6 +354,35 @@ evs_worker_set_up_session(void)
 	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void
+evs_worker_become(Oid role)
+{
+	bool		exists;
+
+	StartTransactionCommand();
+	exists = GetUserNameFromId(role, true) != NULL;
+	if (exists)
+		SetSessionAuthorization(role, superuser_arg(role));
+	CommitTransactionCommand();
+	if (!exists)
+		evs_worker_end(EVS_WORKER_NONE);
+}
+
+EvsWorkerState
+evs_worker_look_around(Oid role)
+{
+	EvsWorkerState state;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	state = evs_worker_reason_to_end();
+	if (state == EVS_WORKER_RUNNING && GetUserNameFromId(role, true) == NULL)
+		state = EVS_WORKER_NONE;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return state;
 }
 
 EvsWorkerState

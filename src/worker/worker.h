@@ -25,7 +25,7 @@ extern bool evs_worker_launch(EvsSharedDatabase *database, int notify_pid);
  * Start a worker of the pool, in a slot that is free or was its owner's.  false:
  * no process could be had, or another database was faster.
  */
-extern bool evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner);
+extern bool evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner, int64 relay);
 
 /* A start that has not become a process for so long that it is given up. */
 extern bool evs_worker_start_is_lost(const EvsWorkerSlot *slot, TimestampTz now);
@@ -48,8 +48,17 @@ extern EvsSharedDatabase *evs_worker_begin(void (*terminate) (SIGNAL_ARGS), EvsP
  */
 extern void evs_worker_set_up_session(void);
 
+/*
+ * From here on, the session is that of a role, whether it may log in or not.  Ends
+ * if there is none.
+ */
+extern void evs_worker_become(Oid role);
+
 /* Throws nothing: a reason to end that lies in the database, or RUNNING. */
 extern EvsWorkerState evs_worker_reason_to_end(void);
+
+/* The same for a worker of the pool, in a transaction of its own: NONE, its role has gone. */
+extern EvsWorkerState evs_worker_look_around(Oid role);
 
 /* Connected: from now on it counts as running. */
 extern void evs_worker_running(EvsSharedDatabase *database);

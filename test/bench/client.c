@@ -14,6 +14,9 @@
  *	client latency DATABASE consumer|projection RATE SECONDS
  *		the same until a row that is written for it can be seen, with BATCH_SENT
  *		events in a transaction; uses functions of cases/projection.sh
+ *	client latency DATABASE relay RATE SECONDS
+ *		the same until a request of the relay "arrivals" has arrived: this is then the
+ *		receiver of its sink "http", and gives the relay its URL
  *	client flush FILE
  *		prints how long a flush of 8 kB takes in microseconds
  *
@@ -21,8 +24,11 @@
  * go on until SIGTERM, and then print how many notifications or events came.
  * All statements are prepared, and all values are text, on every side.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -31,7 +37,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,6 +55,9 @@
 
 /* Events in a transaction where they are written to a read model. */
 #define BATCH_SENT "4"
+
+/* The largest request with an event of ours. */
+#define REQUEST_MAX 8192
 
 /* A run in which nothing comes for so long has failed. */
 #define STALL_SECONDS 20
@@ -546,6 +558,8 @@ static int	nsent = 0;
 static int	nseen = 0;
 
 static PGconn *receiver;
+static int	requests = -1;		/* those of a relay: a descriptor of epoll */
+static int	listener = -1;
 static bool receiver_listens;
 static bool receiver_reads;		/* what is written for events */
 static int64_t read_to = 0;
@@ -611,12 +625,138 @@ receive_rows(int64_t when)
 	send_read();
 }
 
+/* A connection of the relay; the listener has none. */
+typedef struct Connection
+{
+	int			fd;
+	int			used;
+	char		data[REQUEST_MAX + 1];
+} Connection;
+
+static int
+listen_on_loopback(int *port)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t	length = sizeof(address);
+	int			fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *) &address, length) != 0 || listen(fd, 1024) != 0 ||
+		getsockname(fd, (struct sockaddr *) &address, &length) != 0)
+		die("listen", strerror(errno));
+	*port = ntohs(address.sin_port);
+	return fd;
+}
+
+static void
+watch(int fd, Connection *connection)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
+
+	if (epoll_ctl(requests, EPOLL_CTL_ADD, fd, &event) != 0)
+		die("epoll_ctl", strerror(errno));
+}
+
+static void
+accept_relay(int listener)
+{
+	int			one = 1;
+	int			fd;
+
+	while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0)
+	{
+		Connection *connection = calloc(1, sizeof(Connection));
+
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		connection->fd = fd;
+		watch(fd, connection);
+	}
+}
+
+/* Requests of a relay without an order come as they like. */
+static void
+arrived(int64_t position, int64_t when)
+{
+	for (int i = nsent - 1; i >= 0 && position_of[i] >= position; i--)
+		if (position_of[i] == position && latency[i] == 0)
+		{
+			latency[i] = when - sent_at[i];
+			nseen++;
+		}
+}
+
+/* The request that has arrived completely, or 0: its length. */
+static int
+request_length(const Connection *connection)
+{
+	static const char name[] = "\r\nContent-Length:";
+	const char *end = strstr(connection->data, "\r\n\r\n");
+	const char *length = strcasestr(connection->data, name);
+	int			n;
+
+	if (end == NULL || length == NULL || length > end)
+		return 0;
+	n = (int) (end + 4 - connection->data) + atoi(length + sizeof(name) - 1);
+	return n <= connection->used ? n : 0;
+}
+
+static void
+answer_requests(Connection *connection, int64_t when)
+{
+	static const char answer[] = "HTTP/1.1 204 No Content\r\n\r\n";
+	static const char member[] = "\"sequence\":\"";
+	int			n;
+
+	while ((n = request_length(connection)) > 0)
+	{
+		const char *sequence = strstr(connection->data, member);
+
+		if (sequence == NULL)
+			die("request", "no event is in it");
+		arrived(atoll(sequence + sizeof(member) - 1), when);
+		if (send(connection->fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL) != sizeof(answer) - 1)
+			die("answer", strerror(errno));
+		connection->used -= n;
+		memmove(connection->data, connection->data + n, connection->used + 1);
+	}
+}
+
+static void
+receive_request(Connection *connection, int64_t when)
+{
+	int			n = read(connection->fd, connection->data + connection->used, REQUEST_MAX - connection->used);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0)
+	{
+		close(connection->fd);
+		free(connection);
+		return;
+	}
+	connection->used += n;
+	connection->data[connection->used] = '\0';
+	answer_requests(connection, when);
+}
+
+static void
+receive_requests(int64_t when)
+{
+	struct epoll_event events[MAX_SESSIONS];
+	int			n = epoll_wait(requests, events, MAX_SESSIONS, 0);
+
+	for (int i = 0; i < n; i++)
+		if (events[i].data.ptr == NULL)
+			accept_relay(listener);
+		else
+			receive_request(events[i].data.ptr, when);
+}
+
 /* Until then, or until the sender has an answer if it is waited for. */
 static PGresult *
 receive_until(PGconn *sender, int64_t until)
 {
 	struct pollfd fds[2] = {
-		{.fd = PQsocket(receiver), .events = POLLIN},
+		{.fd = requests >= 0 ? requests : PQsocket(receiver), .events = POLLIN},
 		{.fd = PQsocket(sender), .events = POLLIN},
 	};
 
@@ -633,7 +773,9 @@ receive_until(PGconn *sender, int64_t until)
 		when = now();
 		if (fds[0].revents != 0)
 		{
-			if (receiver_listens)
+			if (requests >= 0)
+				receive_requests(when);
+			else if (receiver_listens)
 				receive_notifications(when);
 			else if (receiver_reads)
 				receive_rows(when);
@@ -677,12 +819,41 @@ send_one(PGconn *sender)
 	PQclear(answer(sender));
 }
 
+/* The relay "arrivals" sends what comes from now on to us. */
+static void
+start_relay(void)
+{
+	char		sql[256];
+	PGresult   *result;
+	int			port;
+	bool		running;
+
+	requests = epoll_create1(0);
+	listener = listen_on_loopback(&port);
+	watch(listener, NULL);
+	snprintf(sql, sizeof(sql), "SELECT evstore.alter_relay('arrivals', jsonb_build_object('url', 'http://127.0.0.1:%d/'))", port);
+	command(receiver, sql);
+	command(receiver, "SELECT evstore.seek_relay('arrivals', 'end'), evstore.resume_relay('arrivals')");
+	do
+	{
+		usleep(10000);
+		result = check(receiver, PQexec(receiver, "SELECT pid IS NOT NULL FROM evstore.relays WHERE relay = 'arrivals'"));
+		running = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+		PQclear(result);
+	} while (!running);
+}
+
 static void
 open_receiver(const char *database, const char *side)
 {
 	const char *params[] = {"latency", "c", "0"};
 
 	receiver = open_session(database);
+	if (strcmp(side, "relay") == 0)
+	{
+		start_relay();
+		return;
+	}
 	receiver_reads = strcmp(side, "consumer") == 0 || strcmp(side, "projection") == 0;
 	if (receiver_reads)
 	{
@@ -741,6 +912,8 @@ run_latency(const char *database, const char *side, int rate, double seconds)
 		(void) receive_until(sender, now() + 100000000);
 	if (nseen < nsent)
 		die("latency", "not everything has come");
+	if (requests >= 0)
+		command(receiver, "SELECT evstore.pause_relay('arrivals')");
 	qsort(latency, n, sizeof(int64_t), compare_int64);
 	for (int i = 0; i < n; i++)
 		printf("%.1f\n", latency[i] / 1000.0);

@@ -3,7 +3,8 @@
 # The demo: 20,000 real flights as 60,000 events, with every figure checked.
 #
 # Then two consumers share them, and one is killed; and a projection makes a read
-# model of them, which is rebuilt while it is read and while more events come.
+# model of them, which is rebuilt while it is read and while more events come.  At the
+# end they leave the database, to a file and to a receiver that is killed in between.
 #
 # Wants a running server with evstore installed, in PGHOST, PGPORT, PGUSER and
 # PGDATABASE: a superuser and a database without evstore.  "make demo" starts
@@ -19,6 +20,7 @@ export PGOPTIONS="${PGOPTIONS:-} -c timezone=UTC -c client_min_messages=warning"
 
 failed= scratch=$(mktemp -d)
 trap '[ $? -eq 0 ] || failed=1
+	[ -z "$receiver" ] || kill_receiver
 	rm -rf "$scratch"
 	[ -z "$failed" ] || { echo "The demo FAILED." >&2; exit 1; }' EXIT
 
@@ -28,6 +30,8 @@ sql() {
 
 # shellcheck source=consume.sh
 . "$here/consume.sh"
+# shellcheck source=relay.sh
+. "$here/relay.sh"
 
 # A rebuild with appends and a reader beside it.
 project() {
@@ -64,6 +68,7 @@ consume_in_a_group
 sql -f "$here/poison.sql"
 wake_up
 project
+relay
 
 wrong=$(sql -c 'SELECT count(*) FROM demo.checked WHERE NOT ok')
 passed=$(sql -c 'SELECT count(*) FROM demo.checked WHERE ok')

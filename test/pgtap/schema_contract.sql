@@ -29,6 +29,7 @@ INSERT INTO documented VALUES
 	('read_category', 'category text, after bigint, max_count bigint', 'SETOF evstore.event'),
 	('read_correlation', 'correlation_id text', 'SETOF evstore.event'),
 	('get_event', 'event_id uuid', 'SETOF evstore.event'),
+	('test_filter', 'filter jsonb, event evstore.event, OUT matches boolean, OUT error text', 'record'),
 	('stream_version', 'stream text', 'bigint'),
 	('stream_exists', 'stream text', 'boolean'),
 	('safe_position', '', 'bigint'),
@@ -89,6 +90,19 @@ INSERT INTO documented VALUES
 	('test_then_state', 'stream text, expected jsonb', 'boolean'),
 	('install_sample', 'schema name, category text', 'void'),
 	('uninstall_sample', 'schema name', 'void'),
+	('create_relay', 'name text, sink text, config jsonb, filter jsonb, start text, options jsonb', 'void'),
+	('alter_relay', 'name text, config jsonb, filter jsonb, options jsonb, owner regrole', 'void'),
+	('pause_relay', 'name text', 'void'),
+	('resume_relay', 'name text', 'void'),
+	('seek_relay', 'name text, start text', 'bigint'),
+	('drop_relay', 'name text', 'void'),
+	('replay_parked_relay', 'name text, at_position bigint, key text, data jsonb, max_count bigint', 'integer'),
+	('run_relay', 'name text, max_count bigint', 'bigint'),
+	('test_relay', 'name text, timeout interval, OUT result text, OUT code integer, OUT detail text, OUT latency_ms double precision', 'record'),
+	('publish', 'topic text, data jsonb, key text, headers jsonb, type text, event_id uuid, OUT stream text, OUT version bigint, OUT "position" bigint', 'record'),
+	('create_secret', 'name text, value text', 'void'),
+	('alter_secret', 'name text, value text', 'void'),
+	('drop_secret', 'name text', 'void'),
 	('start', '', 'void'),
 	('stop', '', 'void'),
 	('version', '', 'text'),
@@ -108,13 +122,13 @@ SELECT is_empty($$ SELECT name FROM functions GROUP BY name HAVING count(*) > 1 
 SELECT results_eq($$ SELECT name::text COLLATE "default", required::int FROM (
 		SELECT p.proname AS name, p.pronargs - p.pronargdefaults AS required FROM pg_proc AS p
 		WHERE p.pronamespace = 'evstore'::regnamespace AND p.proname IN (SELECT name FROM documented WHERE arguments <> '')) AS f ORDER BY name COLLATE "C" $$,
-	$$ VALUES ('ack', 4), ('ack_events', 4), ('aggregate_at_time', 2), ('aggregate_at_version', 2), ('alter_aggregate', 1), ('alter_projection', 1), ('alter_subscription', 1), ('append', 2), ('append_arrays', 2),
-		('append_events', 2), ('append_one', 2), ('append_streams', 1), ('cancel_rebuild', 1), ('create_aggregate', 3), ('create_partitions', 1), ('create_projection', 2), ('create_subscription', 1),
-		('delete_stream', 1), ('discard_parked', 1), ('drop_aggregate', 1), ('drop_projection', 1), ('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fetch', 2), ('fold', 3), ('get_event', 1),
-		('grant_access', 2), ('inbox_begin', 2), ('install_sample', 0), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_projection', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('read_all', 0),
-		('read_category', 1), ('read_correlation', 1), ('read_stream', 1), ('rebuild_projection', 1), ('release', 2), ('replay_parked', 1), ('reset_projection', 1), ('resume_projection', 1),
-		('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('run_projection', 1), ('save_snapshot', 3), ('seek', 2), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1),
-		('test_given', 1), ('test_then', 2), ('test_then_error', 0), ('test_then_state', 2), ('test_when', 2), ('test_when_append', 2),
+	$$ VALUES ('ack', 4), ('ack_events', 4), ('aggregate_at_time', 2), ('aggregate_at_version', 2), ('alter_aggregate', 1), ('alter_projection', 1), ('alter_relay', 1), ('alter_secret', 2), ('alter_subscription', 1), ('append', 2), ('append_arrays', 2),
+		('append_events', 2), ('append_one', 2), ('append_streams', 1), ('cancel_rebuild', 1), ('create_aggregate', 3), ('create_partitions', 1), ('create_projection', 2), ('create_relay', 2), ('create_secret', 2), ('create_subscription', 1),
+		('delete_stream', 1), ('discard_parked', 1), ('drop_aggregate', 1), ('drop_projection', 1), ('drop_relay', 1), ('drop_secret', 1), ('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fetch', 2), ('fold', 3), ('get_event', 1),
+		('grant_access', 2), ('inbox_begin', 2), ('install_sample', 0), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_projection', 1), ('pause_relay', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('publish', 2), ('read_all', 0),
+		('read_category', 1), ('read_correlation', 1), ('read_stream', 1), ('rebuild_projection', 1), ('release', 2), ('replay_parked', 1), ('replay_parked_relay', 1), ('reset_projection', 1), ('resume_projection', 1), ('resume_relay', 1),
+		('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('run_projection', 1), ('run_relay', 1), ('save_snapshot', 3), ('seek', 2), ('seek_relay', 2), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1),
+		('test_filter', 2), ('test_given', 1), ('test_relay', 1), ('test_then', 2), ('test_then_error', 0), ('test_then_state', 2), ('test_when', 2), ('test_when_append', 2),
 		('tombstone_stream', 1), ('truncate_stream', 2), ('try_append', 2), ('uninstall_sample', 0), ('verify', 0), ('wait_for_events', 1), ('wait_for_projection', 1), ('wait_for_projections', 1) $$, 'arguments that must be given');
 SELECT is_empty($$ SELECT name FROM functions WHERE volatile <> 'v'
 		AND (name ~ '^(append|try_append|read_|get_event|load_|aggregate_at_|save_|prune_|stream_version|safe_position|delete_|tombstone_|truncate_|set_|scavenge|create_|alter_|drop_|pause_|resume_|record_|adopt|inbox_|execute_|fetch|ack|nack|extend|release|seek|replay_|discard_|reset_|rebuild_|cancel_|run_|wait_|_failed_|_slot_|_slots_)'
@@ -152,9 +166,9 @@ SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attrib
 \set columns `sed -n 's/^\t\[EVS_LOG_[A-Z_]*\] = "\([a-z_]*\)",$/\1/p' ../../src/stream/leaf.c | tr '\n' ' '`
 SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.event_log'::regclass AND attnum > 0 AND NOT attisdropped),
 	:'columns', '... and their names in leaf.c');
-\set columns `sed -n 's/^\tEVS_EVENT_\([A-Z_]*\),$/\1/p' ../../src/stream/event.h | tr 'A-Z\n' 'a-z '`
+\set columns `sed -n 's/^\tEVS_EVENT_\([A-Z_]*\),$/\1/p' ../../src/filter/document.h | tr 'A-Z\n' 'a-z '`
 SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.event'::regclass AND attnum > 0 AND NOT attisdropped),
-	:'columns', 'columns of type evstore.event in event.h');
+	:'columns', 'columns of type evstore.event in document.h');
 \set columns `sed -n 's/^\tAnum_inbox_\([a-z_]*\).*/\1/p' ../../src/subscription/inbox.c | tr '\n' ' '`
 SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.inbox_0'::regclass AND attnum > 0 AND NOT attisdropped),
 	:'columns', 'columns of evstore.inbox_0 in inbox.c');
@@ -197,7 +211,7 @@ SELECT results_eq($$ SELECT c.relname::text COLLATE "default" FROM pg_trigger AS
 		WHERE t.tgfoid = 'evstore._guard'::regproc AND t.tgenabled = 'A' AND t.tgtype = 62 ORDER BY 1 $$,
 	ARRAY['early_id', 'event_log', 'sealed', 'stream'], 'guards are there, ENABLE ALWAYS, for INSERT, UPDATE, DELETE and TRUNCATE');
 SELECT set_eq($$ SELECT unnest(extconfig)::regclass::text FROM pg_extension WHERE extname = 'evstore' $$,
-	ARRAY['evstore.aggregate', 'evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.epoch_seq', 'evstore.failed_event', 'evstore.position_seq', 'evstore.projection', 'evstore.projection_error',
+	ARRAY['evstore.aggregate', 'evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.epoch_seq', 'evstore.failed_event', 'evstore.position_seq', 'evstore.projection', 'evstore.projection_error', 'evstore.relay', 'evstore.secret',
 		'evstore.slot_state', 'evstore.snapshot', 'evstore.stream', 'evstore.stream_id_seq', 'evstore.subscription', 'evstore.subscription_id_seq']
 		|| ARRAY(SELECT 'evstore.inbox_' || i FROM generate_series(0, 8) AS i), 'what pg_dump takes along');
 SELECT results_eq($$ SELECT seqcache, seqincrement, seqcycle, seqmin, seqmax FROM pg_sequence WHERE seqrelid = 'evstore.position_seq'::regclass $$,

@@ -139,6 +139,9 @@ evstore.capture_context = on
 		[ 'evstore.max_batch', '1000000' ],
 		[ 'evstore.max_event_size', '1000000' ],
 		[ 'evstore.id_window', '1' ],
+		[ 'evstore.egress_allow', '*' ],
+		[ 'evstore.sink_path', '/tmp' ],
+		[ 'evstore.file_directory', '/tmp' ],
 		[ 'evstore.capture_context', 'off' ]);
 	for my $setting (@protected)
 	{

@@ -1,0 +1,48 @@
+/*
+ * encoding.h
+ *	  An event that is being encoded: what cloudevents.c and attributes.c share.
+ */
+#ifndef EVSTORE_ENCODING_H
+#define EVSTORE_ENCODING_H
+
+#include "relay/cloudevents.h"
+
+typedef struct EvsAttribute
+{
+	const char *name;
+	const char *value;			/* UTF-8 */
+	bool		is_json;		/* a number or a boolean: not quoted in JSON */
+} EvsAttribute;
+
+typedef struct EvsEncoding
+{
+	const EvsEncoder *encoder;
+	const EvsOutgoing *event;
+	evs_sink_message *message;
+	char	   *error;			/* the first one, or NULL */
+
+	JsonbContainer *kept;		/* metadata.cloudevent, or NULL */
+	bool		no_data;
+	JsonbValue	base64;			/* jbvNull: there is none */
+
+	int			nattributes;
+	EvsAttribute *attributes;
+} EvsEncoding;
+
+/* Set the error unless there is one already. */
+extern void evs_encoding_fail(EvsEncoding *e, char *error);
+
+/* In UTF-8; NULL for NULL, and after a failure: what it is, is for the error. */
+extern const char *evs_encoding_utf8(EvsEncoding *e, const char *text, const char *what);
+
+/* The object metadata.<name>; NULL if there is none, or it is no object. */
+extern JsonbContainer *evs_encoding_object(EvsEncoding *e, const char *name);
+
+/* All attributes of the event; of raw messages only those that describe the data. */
+extern void evs_encoding_gather_attributes(EvsEncoding *e);
+extern void evs_encoding_check_attributes(EvsEncoding *e);
+
+/* The value of an attribute that has been gathered, or NULL. */
+extern const char *evs_encoding_attribute(EvsEncoding *e, const char *name);
+
+#endif							/* EVSTORE_ENCODING_H */
