@@ -12,7 +12,6 @@
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -26,6 +25,9 @@
 
 /* Longest name that the specification recommends. */
 #define EXTENSION_NAME_MAX 20
+
+/* Of the attribute sequence. */
+#define SEQUENCE_DIGITS 20
 
 #define CONTENT_TYPE_JSON "application/json"
 
@@ -153,10 +155,45 @@ time_of(EvsEncoding *e)
 					tm.tm_hour, tm.tm_min, tm.tm_sec, fraction);
 }
 
-static const char *
-uuid_text(const pg_uuid_t *uuid)
+/* As uuid_out() has it, which takes a kilobyte for each. */
+const char *
+evs_encoding_uuid(const pg_uuid_t *uuid)
 {
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
+	static const char digits[] = "0123456789abcdef";
+	char	   *text = palloc(2 * UUID_LEN + 5);
+	char	   *at = text;
+
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*at++ = '-';
+		*at++ = digits[uuid->data[i] >> 4];
+		*at++ = digits[uuid->data[i] & 0xf];
+	}
+	*at = '\0';
+	return text;
+}
+
+static char *
+number_text(int64 value)
+{
+	char	   *text = palloc(MAXINT8LEN + 1);
+
+	pg_lltoa(value, text);
+	return text;
+}
+
+/* Positions compare as texts: with leading zeros. */
+static const char *
+sequence_text(int64 position)
+{
+	char		text[MAXINT8LEN + 1];
+	int			length = pg_lltoa(position, text);
+	char	   *result = palloc(SEQUENCE_DIGITS + 1);
+
+	memset(result, '0', SEQUENCE_DIGITS);
+	memcpy(result + SEQUENCE_DIGITS - length, text, length + 1);
+	return result;
 }
 
 /* ---- attributes ---- */
@@ -187,7 +224,7 @@ add_attribute(EvsEncoding *e, const char *name, const char *value)
 static void
 add_number(EvsEncoding *e, const char *name, int64 value)
 {
-	add_attribute(e, name, psprintf(INT64_FORMAT, value));
+	add_attribute(e, name, number_text(value));
 	e->attributes[e->nattributes - 1].is_json = value <= PG_INT32_MAX;
 }
 
@@ -212,7 +249,7 @@ add_own_attributes(EvsEncoding *e)
 	const EvsOutgoing *event = e->event;
 
 	add_attribute(e, "specversion", "1.0");
-	add_attribute(e, "id", uuid_text(&event->id));
+	add_attribute(e, "id", e->message->id);
 	add_attribute(e, "source", source_of(e));
 	add_text(e, "type", event->type);
 	add_text(e, "subject", event->subject != NULL ? event->subject : event->stream);
@@ -220,8 +257,8 @@ add_own_attributes(EvsEncoding *e)
 	add_attribute(e, "datacontenttype", CONTENT_TYPE_JSON);
 	add_text(e, "correlationid", event->correlation_id);
 	if (event->has_causation_id)
-		add_attribute(e, "causationid", uuid_text(&event->causation_id));
-	add_attribute(e, "sequence", psprintf("%020" INT64_MODIFIER "d", event->position));
+		add_attribute(e, "causationid", evs_encoding_uuid(&event->causation_id));
+	add_attribute(e, "sequence", sequence_text(event->position));
 	add_number(e, "streamversion", event->version);
 	add_number(e, "schemaversion", event->schema_version);
 	add_text(e, "partitionkey", event->key);

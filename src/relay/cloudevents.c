@@ -6,7 +6,6 @@
 
 #include "common/base64.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -94,7 +93,9 @@ encode_structured(EvsEncoding *e)
 	{
 		const EvsAttribute *attribute = &e->attributes[i];
 
-		appendStringInfo(&buf, "%c\"%s\":", i == 0 ? '{' : ',', attribute->name);
+		appendStringInfoString(&buf, i == 0 ? "{\"" : ",\"");
+		appendStringInfoString(&buf, attribute->name);
+		appendStringInfoString(&buf, "\":");
 		if (attribute->is_json)
 			appendStringInfoString(&buf, attribute->value);
 		else
@@ -287,7 +288,7 @@ set_members(EvsEncoding *e)
 	message->version = event->version;
 	message->time_us = event->time +
 		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-	message->id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&event->id)));
+	message->id = evs_encoding_uuid(&event->id);
 	message->type = evs_encoding_utf8(e, event->type, "type");
 	message->stream = evs_encoding_utf8(e, event->stream, "stream");
 	message->key = evs_encoding_utf8(e, event->key, "key");

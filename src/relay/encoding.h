@@ -38,6 +38,8 @@ extern const char *evs_encoding_utf8(EvsEncoding *e, const char *text, const cha
 /* The object metadata.<name>; NULL if there is none, or it is no object. */
 extern JsonbContainer *evs_encoding_object(EvsEncoding *e, const char *name);
 
+extern const char *evs_encoding_uuid(const pg_uuid_t *uuid);
+
 /* All attributes of the event; of raw messages only those that describe the data. */
 extern void evs_encoding_gather_attributes(EvsEncoding *e);
 extern void evs_encoding_check_attributes(EvsEncoding *e);
