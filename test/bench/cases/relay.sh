@@ -25,7 +25,7 @@ relay_database() {
 	# the dispatcher that CREATE EXTENSION started may have been first
 	sql -d "$1" -o /dev/null -c 'SELECT evstore.stop()' -c 'SELECT evstore.start()'
 	# SQL that polls sees the table itself, as the view counts what is behind
-	sql -d "$1" <<-'END'
+	sql -d "$1" <<-'SQL'
 		CREATE FUNCTION checkpoint(relay text) RETURNS bigint LANGUAGE sql AS $$
 			SELECT t.checkpoint FROM evstore.slot_state t JOIN evstore.subscription s ON s.id = t.subscription_id
 			WHERE s.name = relay ORDER BY t.seq DESC LIMIT 1
@@ -42,7 +42,7 @@ relay_database() {
 				PERFORM pg_sleep(0.003);
 			END LOOP;
 		END $$;
-	END
+	SQL
 }
 
 prepare_relays() {
@@ -50,7 +50,7 @@ prepare_relays() {
 	evstore_load relay 1 "$RELAYED_STREAMS" 10
 	sql -d relay -o /dev/null -c 'VACUUM ANALYZE'
 	# the text of an event, as one would write it who has no relay
-	sql -d relay <<-'END'
+	sql -d relay <<-'SQL'
 		CREATE FUNCTION public.rfc3339(t timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
 			SELECT to_char(t AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 		$$;
@@ -60,15 +60,16 @@ prepare_relays() {
 			'sequence', lpad("position"::text, 20, '0'), 'streamversion', version, 'schemaversion', schema_version,
 			'partitionkey', stream, 'hops', 1, 'data', data) AS line
 		FROM evstore.events ORDER BY "position";
-	END
+	SQL
 }
 
 # add_relay NAME SINK CONFIG OPTIONS [FILTER]: at the end of the log, and paused
 add_relay() {
-	sql -d "${RELAY_DATABASE:-relay}" -o /dev/null -v name="$1" -v sink="$2" -v config="$3" -v options="$4" -v filter="${5:-{\}}" <<-'END'
+	local filter=${5:-}
+	sql -d "${RELAY_DATABASE:-relay}" -o /dev/null -v name="$1" -v sink="$2" -v config="$3" -v options="$4" -v filter="${filter:-"{}"}" <<-'SQL'
 		SELECT evstore.create_relay(:'name', :'sink', :'config', :'filter', 'end', :'options');
 		SELECT evstore.pause_relay(:'name');
-	END
+	SQL
 }
 
 # relayed NAME: messages a second when it sends all events
@@ -165,13 +166,14 @@ make_http_tools() {
 }
 
 start_http_server() {
-	coproc HTTP_SERVER { exec "$WORK/http_server" 9>&-; }
-	IFS== read -r _ HTTP_PORT <&"${HTTP_SERVER[0]}"
+	coproc HTTP_SERVER { "$WORK/http_server" 9>&-; }
+	read -r HTTP_PORT <&"${HTTP_SERVER[0]}"
+	HTTP_PORT=${HTTP_PORT#port=}
 }
 
 stop_http_server() {
-	local pid=$HTTP_SERVER_PID
-	exec {HTTP_SERVER[1]}>&-
+	local pid=$HTTP_SERVER_PID in=${HTTP_SERVER[1]}
+	exec {in}>&-
 	wait "$pid"
 }
 
