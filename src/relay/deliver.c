@@ -26,6 +26,12 @@
 /* What the other side asks for is not obeyed for longer than this, in ms: a week. */
 #define RETRY_AFTER_MAX (INT64CONST(7) * 86400 * 1000)
 
+/* A relay with fewer messages in flight submits them one by one. */
+#define FEW_PLACES 8
+
+/* Answers after fewer ms than this are quick. */
+#define QUICK 10
+
 /* Weight of the latest message in the moving average. */
 #define LATENCY_WEIGHT 0.05
 
@@ -269,13 +275,27 @@ submit_once(EvsHost *host)
 	return accepted > 0;
 }
 
+/*
+ * Where many places are taken, more results are about to come: messages that go out
+ * together wake the other side once.  Where it is quick, that counts for more than that
+ * all places are used.
+ */
+static bool
+is_nearly_full(const EvsHost *host)
+{
+	int			places = host->relay->in_flight;
+	bool		quick = host->latency >= 0 && host->latency < QUICK;
+
+	return places >= FEW_PLACES && host->nsent > (quick ? places / 2 : places - places / 4);
+}
+
 bool
 evs_host_submit(EvsHost *host)
 {
 	bool		did = false;
 
-	if (host->draining || host->fault || host->stale || !evs_host_has_ready(host) ||
-		waits_for_company(host))
+	if (host->draining || host->fault || host->stale || is_nearly_full(host) ||
+		!evs_host_has_ready(host) || waits_for_company(host))
 		return false;
 	while (submit_once(host))
 	{

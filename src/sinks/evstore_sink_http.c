@@ -81,6 +81,7 @@ wait_fd(void *state, short *events, int *timeout_ms)
 	EvsHttpSink *sink = state;
 
 	*events = POLLIN;
+	evs_http_register_sockets(sink);
 	*timeout_ms = evs_http_timeout(sink);
 	return sink->epoll_fd;
 }

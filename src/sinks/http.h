@@ -156,12 +156,25 @@ typedef enum EvsHttpPermission
 	EVS_HTTP_DENIED
 } EvsHttpPermission;
 
+/* What the epoll set knows of a socket, and what it has to. */
+typedef struct EvsHttpSocket
+{
+	uint32_t	registered;		/* events; 0: it is not in the set */
+	uint32_t	wanted;
+	bool		is_ours;		/* from opening to closing; others are libcurl's own */
+	bool		is_changed;
+} EvsHttpSocket;
+
 struct EvsHttpSink
 {
 	const evs_sink_host *host;
 	EvsHttpConfig config;
 	CURLM	   *multi;
 	int			epoll_fd;
+	EvsHttpSocket *sockets;		/* by descriptor */
+	int			nsockets;
+	int		   *changed;		/* descriptors that the epoll set has to be told of */
+	int			nchanged;
 	int64_t		timer_us;		/* when libcurl wants to be called; -1: not */
 	EvsHttpList waiting;
 	EvsHttpList running;		/* both in the order of deadlines */
@@ -208,6 +221,9 @@ extern bool evs_http_easy_init(EvsHttpRequest *request);
 extern void evs_http_start(EvsHttpRequest *request);
 extern void evs_http_drive(EvsHttpSink *sink);
 extern int	evs_http_timeout(EvsHttpSink *sink);
+
+/* Tell the epoll set what has changed: before somebody waits for it. */
+extern void evs_http_register_sockets(EvsHttpSink *sink);
 extern void evs_http_put(EvsHttpList *list, EvsHttpRequest *request);
 extern void evs_http_take(EvsHttpRequest *request);
 

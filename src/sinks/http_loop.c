@@ -89,26 +89,98 @@ evs_http_take(EvsHttpRequest *request)
 
 /* ---- what libcurl calls ---- */
 
+/* NULL: no memory. */
+static EvsHttpSocket *
+find_socket(EvsHttpSink *sink, int fd)
+{
+	if (fd >= sink->nsockets)
+	{
+		int			n = fd + 64;
+		EvsHttpSocket *sockets = realloc(sink->sockets, sizeof(EvsHttpSocket) * n);
+		int		   *changed = realloc(sink->changed, sizeof(int) * n);
+
+		if (sockets != NULL)
+			sink->sockets = sockets;
+		if (changed != NULL)
+			sink->changed = changed;
+		if (sockets == NULL || changed == NULL)
+			return NULL;
+		memset(sockets + sink->nsockets, 0, sizeof(EvsHttpSocket) * (n - sink->nsockets));
+		sink->nsockets = n;
+	}
+	return &sink->sockets[fd];
+}
+
+/* Tell the epoll set; false: it cannot be. */
+static bool
+register_socket(EvsHttpSink *sink, int fd, EvsHttpSocket *known)
+{
+	struct epoll_event event = {.events = known->wanted};
+	bool		ok = true;
+
+	event.data.fd = fd;
+	if (known->wanted == 0)
+		epoll_ctl(sink->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	else if (known->wanted != known->registered || !known->is_ours)
+		ok = epoll_ctl(sink->epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0 ||
+			(errno == ENOENT && epoll_ctl(sink->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0);
+	known->registered = ok ? known->wanted : 0;
+	return ok;
+}
+
+/*
+ * With each request libcurl wants a connection to be forgotten, watched for
+ * writing, and for reading.  Before somebody waits for the set, only the last
+ * counts.  Sockets that it opens and closes by itself are told of at once.
+ */
 static int
-on_socket(CURL *easy, curl_socket_t fd, int what, void *state, void *known)
+on_socket(CURL *easy, curl_socket_t fd, int what, void *state, void *data)
 {
 	EvsHttpSink *sink = state;
-	struct epoll_event event = {0};
+	EvsHttpSocket *known = find_socket(sink, fd);
 
-	if (what == CURL_POLL_REMOVE)
+	if (known == NULL)
+		return -1;
+	known->wanted = 0;
+	if (what != CURL_POLL_REMOVE && (what & CURL_POLL_IN))
+		known->wanted |= EPOLLIN;
+	if (what != CURL_POLL_REMOVE && (what & CURL_POLL_OUT))
+		known->wanted |= EPOLLOUT;
+	if (!known->is_ours)
+		return register_socket(sink, fd, known) || known->wanted == 0 ? 0 : -1;
+	if (!known->is_changed)
+		sink->changed[sink->nchanged++] = fd;
+	known->is_changed = true;
+	return 0;
+}
+
+/* Before somebody waits. */
+void
+evs_http_register_sockets(EvsHttpSink *sink)
+{
+	for (int i = 0; i < sink->nchanged; i++)
 	{
-		epoll_ctl(sink->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-		return 0;
+		EvsHttpSocket *known = &sink->sockets[sink->changed[i]];
+
+		known->is_changed = false;
+		if (known->wanted != known->registered)
+			(void) register_socket(sink, sink->changed[i], known);
 	}
-	event.data.fd = fd;
-	if (what & CURL_POLL_IN)
-		event.events |= EPOLLIN;
-	if (what & CURL_POLL_OUT)
-		event.events |= EPOLLOUT;
-	if (epoll_ctl(sink->epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0 ||
-		(errno == ENOENT && epoll_ctl(sink->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0))
-		return 0;
-	return -1;
+	sink->nchanged = 0;
+}
+
+/* Closing takes it out of the set. */
+static int
+on_close_socket(void *state, curl_socket_t fd)
+{
+	EvsHttpSink *sink = state;
+
+	if (fd < sink->nsockets)
+	{
+		sink->sockets[fd].registered = sink->sockets[fd].wanted = 0;
+		sink->sockets[fd].is_ours = false;
+	}
+	return close(fd);
 }
 
 static int
@@ -189,6 +261,8 @@ on_open_socket(void *state, curlsocktype purpose, struct curl_sockaddr *address)
 	const evs_sink_host *host = request->sink->host;
 	bool		by_proxy = config->proxy_host != NULL;
 	char		numeric[EVS_HTTP_ADDRESS_MAX];
+	EvsHttpSocket *known;
+	int			fd;
 
 	if (purpose != CURLSOCKTYPE_IPCXN || !print_address(address, numeric, sizeof(numeric)))
 		return CURL_SOCKET_BAD;
@@ -199,7 +273,14 @@ on_open_socket(void *state, curlsocktype purpose, struct curl_sockaddr *address)
 		return CURL_SOCKET_BAD;
 	}
 	request->nallowed++;
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	known = fd >= 0 ? find_socket(request->sink, fd) : NULL;
+	if (known != NULL)
+	{
+		known->registered = known->wanted = 0;
+		known->is_ours = true;
+	}
+	return fd;
 }
 
 /* ---- handles ---- */
@@ -270,6 +351,8 @@ evs_http_easy_init(EvsHttpRequest *request)
 	SET(CURLOPT_USERAGENT, "evstore");
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, request);
+	SET(CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
+	SET(CURLOPT_CLOSESOCKETDATA, request->sink);
 	SET(CURLOPT_PREREQFUNCTION, on_send);
 	SET(CURLOPT_PREREQDATA, request);
 	SET(CURLOPT_XFERINFOFUNCTION, on_progress);
@@ -362,6 +445,8 @@ evs_http_loop_close(EvsHttpSink *sink)
 		curl_multi_cleanup(sink->multi);
 	if (sink->epoll_fd >= 0)
 		close(sink->epoll_fd);
+	free(sink->sockets);
+	free(sink->changed);
 }
 
 static void
