@@ -473,8 +473,12 @@ gather_events(EvsHost *host, EvsMessageBatch *batch)
 	UnregisterSnapshot(reading.snapshot);
 	relation_close(states, NoLock);
 	EVS_DEBUG_POINT("relay_gathered");
-	if (n > 0)
+	/* what was safe when the log was flushed the last time is durable */
+	if (n > 0 && host->read_to > host->durable)
+	{
 		flush_log();
+		host->durable = safe;
+	}
 	return n;
 }
 

@@ -50,6 +50,7 @@ typedef struct EvsHost
 	int64		last;			/* position of the log, when it was opened */
 	int64		resume_to;		/* the other side has what came in order up to here */
 	bool		resumed;		/* that is known */
+	int64		durable;		/* no crash takes back what is up to here */
 	bool		all_read;		/* there was nothing more at the last look */
 	bool		look;			/* there may be more by now */
 
