@@ -31,6 +31,7 @@ static bool catalog_valid = false;
 static bool callback_registered = false;
 static EvsInvalidateHook hooks[EVS_MAX_HOOKS];
 static int	nhooks = 0;
+static EvsTableVersion *versions = NULL;
 
 static void
 relcache_callback(Datum arg, Oid relid)
@@ -46,8 +47,23 @@ relcache_callback(Datum arg, Oid relid)
 		relid == catalog.projection || relid == catalog.aggregate || relid == catalog.relay)
 		catalog_valid = false;
 
+	for (EvsTableVersion *version = versions; version != NULL; version = version->next)
+		if (relid == InvalidOid || relid == version->relid || !OidIsValid(version->relid))
+			version->number++;
 	for (int i = 0; i < nhooks; i++)
 		hooks[i] (relid);
+}
+
+uint64
+evs_table_version(EvsTableVersion *version)
+{
+	if (!version->watched)
+	{
+		version->next = versions;
+		versions = version;
+		version->watched = true;
+	}
+	return version->number;
 }
 
 void
@@ -246,4 +262,13 @@ evs_check_internal(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("this function is internal to evstore")));
+}
+
+void
+evs_check_may_act_as(Oid role, const char *name)
+{
+	if (!has_privs_of_role(GetUserId(), role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be able to act as role \"%s\"", name)));
 }

@@ -69,11 +69,30 @@ extern void evs_check_right(AclMode right);
 /* The same for the view evstore.subscriptions: ACL_UPDATE to consume. */
 extern void evs_check_consumer(AclMode right);
 
+/* Throw unless the current user can act as a role, which has this name. */
+extern void evs_check_may_act_as(Oid role, const char *name);
+
 /*
  * Throw unless the current user is as good as evstore's owner: for functions that
  * others of evstore's call.
  */
 extern void evs_check_internal(void);
+
+/*
+ * A number that changes when a table of ours does, as its triggers tell: in this session
+ * at once, in others when they hear of the commit.  Declare it static, with number 1;
+ * who has read the table sets relid, and until then any change counts.
+ */
+typedef struct EvsTableVersion
+{
+	Oid			relid;
+	uint64		number;
+	bool		watched;
+	struct EvsTableVersion *next;
+} EvsTableVersion;
+
+/* Needs no transaction. */
+extern uint64 evs_table_version(EvsTableVersion *version);
 
 /* Called when the schema's relations change; for caches built on them. */
 typedef void (*EvsInvalidateHook) (Oid relid);

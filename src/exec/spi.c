@@ -174,3 +174,13 @@ evs_spi_commit(FunctionCallInfo fcinfo)
 		elog(ERROR, "SPI_finish failed");
 	return true;
 }
+
+void
+evs_spi_pass_arguments(FunctionCallInfo fcinfo, Datum *args, char *nulls, int first, int n, int at)
+{
+	for (int i = 0; i < n; i++)
+	{
+		args[at + i] = fcinfo->args[first + i].value;
+		nulls[at + i] = fcinfo->args[first + i].isnull ? 'n' : ' ';
+	}
+}

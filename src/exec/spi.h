@@ -63,6 +63,13 @@ typedef struct EvsSpiRows
  */
 extern EvsSpiRows evs_spi_call(EvsSpiPlan *plan, Datum *values, const char *nulls);
 
+/*
+ * n arguments of a function, from first on, into those of a call, from at on: as they
+ * are, and null if they are.
+ */
+extern void evs_spi_pass_arguments(FunctionCallInfo fcinfo, Datum *args, char *nulls,
+								   int first, int n, int at);
+
 /* The same for a query that is to see what has been committed, whatever the isolation level. */
 extern EvsSpiRows evs_spi_call_latest(EvsSpiPlan *plan, Datum *values, const char *nulls);
 

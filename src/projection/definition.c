@@ -24,26 +24,12 @@
 #include "subscription/definition.h"
 #include "compat.h"
 
-static uint64 version = 1;
-static Oid	known_relid = InvalidOid;	/* of evstore.projection */
-static bool hooked = false;
-
-static void
-invalidate(Oid relid)
-{
-	if (relid == InvalidOid || relid == known_relid || !OidIsValid(known_relid))
-		version++;
-}
+static EvsTableVersion version = {.number = 1};
 
 uint64
 evs_projection_version(void)
 {
-	if (!hooked)
-	{
-		evs_catalog_on_invalidate(invalidate);
-		hooked = true;
-	}
-	return version + evs_subscription_version();
+	return evs_table_version(&version) + evs_subscription_version();
 }
 
 /* ---- reading definitions ---- */
@@ -132,7 +118,7 @@ evs_projection_list(void)
 	EvsSpiRows	rows = evs_spi_call_latest(&plan, NULL, NULL);
 	List	   *result = NIL;
 
-	known_relid = evs_catalog()->projection;
+	version.relid = evs_catalog()->projection;
 	for (uint64 i = 0; i < rows.nrows; i++)
 		result = lappend(result, from_row(&rows, i));
 	return result;
@@ -226,7 +212,7 @@ find_inline(void)
 	TableScanDesc scan = table_beginscan(rel, SnapshotSelf, 0, NULL);
 	bool		found = false;
 
-	known_relid = RelationGetRelid(rel);
+	version.relid = RelationGetRelid(rel);
 	while (!found && table_scan_getnextslot(scan, ForwardScanDirection, row))
 	{
 		bool		isnull;

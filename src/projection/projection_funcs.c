@@ -52,17 +52,6 @@ get_name(FunctionCallInfo fcinfo)
 	return text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
-/* Arguments from the second on, as they are, into a call with the owner before them. */
-static void
-pass_arguments(FunctionCallInfo fcinfo, Datum *args, char *nulls, int first, int n, int at)
-{
-	for (int i = 0; i < n; i++)
-	{
-		args[at + i] = fcinfo->args[first + i].value;
-		nulls[at + i] = fcinfo->args[first + i].isnull ? 'n' : ' ';
-	}
-}
-
 static void
 check_executable(FunctionCallInfo fcinfo, int arg)
 {
@@ -110,9 +99,9 @@ evs_create_projection(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("evstore create_projection");
 	check_executable(fcinfo, 1);
-	pass_arguments(fcinfo, args, nulls, 0, 1, 0);
+	evs_spi_pass_arguments(fcinfo, args, nulls, 0, 1, 0);
 	args[1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-	pass_arguments(fcinfo, args, nulls, 1, 4, 2);
+	evs_spi_pass_arguments(fcinfo, args, nulls, 1, 4, 2);
 	(void) evs_spi_call(&plan, args, nulls);
 	catch_up_inline(get_name(fcinfo));
 	PG_RETURN_VOID();
@@ -124,16 +113,6 @@ wait_for_appends(const EvsProjection *projection)
 {
 	if (projection->is_inline)
 		LockRelationOid(evs_catalog()->event_log, ShareLock);
-}
-
-/* Who has another's code or tables changed acts as that role. */
-static void
-check_may_act_as(Oid role, const char *name)
-{
-	if (!has_privs_of_role(GetUserId(), role))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be able to act as role \"%s\"", name)));
 }
 
 /* alter_projection(name, handler, options, owner) */
@@ -153,20 +132,20 @@ evs_alter_projection(PG_FUNCTION_ARGS)
 	projection = evs_projection_find(get_name(fcinfo));
 	/* one that nobody owns any more is evstore's owner's to give away */
 	owner = get_role_oid(projection->owner, true);
-	check_may_act_as(OidIsValid(owner) ? owner : evs_catalog()->owner, projection->owner);
+	evs_check_may_act_as(OidIsValid(owner) ? owner : evs_catalog()->owner, projection->owner);
 	wait_for_appends(projection);
 	check_executable(fcinfo, 1);
-	pass_arguments(fcinfo, args, nulls, 0, 1, 0);
+	evs_spi_pass_arguments(fcinfo, args, nulls, 0, 1, 0);
 	if (PG_ARGISNULL(3))
 		nulls[1] = 'n';
 	else
 	{
 		char	   *name = GetUserNameFromId(PG_GETARG_OID(3), false);
 
-		check_may_act_as(PG_GETARG_OID(3), name);
+		evs_check_may_act_as(PG_GETARG_OID(3), name);
 		args[1] = CStringGetTextDatum(name);
 	}
-	pass_arguments(fcinfo, args, nulls, 1, 2, 2);
+	evs_spi_pass_arguments(fcinfo, args, nulls, 1, 2, 2);
 	(void) evs_spi_call(&plan, args, nulls);
 	PG_RETURN_VOID();
 }

@@ -20,26 +20,12 @@
 #include "subscription/definition.h"
 #include "compat.h"
 
-static uint64 version = 1;
-static Oid	known_relid = InvalidOid;	/* of evstore.relay */
-static bool hooked = false;
-
-static void
-invalidate(Oid relid)
-{
-	if (relid == InvalidOid || relid == known_relid || !OidIsValid(known_relid))
-		version++;
-}
+static EvsTableVersion version = {.number = 1};
 
 uint64
 evs_relay_version(void)
 {
-	if (!hooked)
-	{
-		evs_catalog_on_invalidate(invalidate);
-		hooked = true;
-	}
-	return version + evs_subscription_version();
+	return evs_table_version(&version) + evs_subscription_version();
 }
 
 /* ---- options ---- */
@@ -143,7 +129,7 @@ evs_relay_list(void)
 	EvsSpiRows	rows = evs_spi_call_latest(&plan, NULL, NULL);
 	List	   *result = NIL;
 
-	known_relid = evs_catalog()->relay;
+	version.relid = evs_catalog()->relay;
 	for (uint64 i = 0; i < rows.nrows; i++)
 		result = lappend(result, from_row(&rows, i));
 	return result;

@@ -259,6 +259,7 @@ submit_once(EvsHost *host)
 
 	if (submission.max <= 0)
 		return false;
+	evs_host_flush_log(host);
 	host->submission++;
 	submission.messages = palloc(sizeof(EvsMessage *) * submission.max);
 	choose(host, &submission);

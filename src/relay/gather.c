@@ -4,7 +4,7 @@
  *
  * A transaction of its own.  The safe position is read first and the snapshot taken
  * second.  Before anything of it is sent, the log is flushed up to where it was then:
- * nothing goes out that a crash could take back.
+ * nothing goes out that a crash could take back.  Others have often done that by then.
  */
 #include "postgres.h"
 
@@ -401,11 +401,11 @@ read_due_events(Reading *reading, Relation states)
 }
 
 /*
- * All that was read has been committed before now.  A position right after the header
- * of a page that is not written yet stands for the end of the page before.
+ * The end of the log.  A position right after the header of a page that is not written
+ * yet stands for the end of the page before.
  */
-static void
-flush_log(void)
+static XLogRecPtr
+log_end(void)
 {
 	XLogRecPtr	end = GetXLogInsertRecPtr();
 
@@ -413,7 +413,17 @@ flush_log(void)
 		(end % XLOG_BLCKSZ == SizeOfXLogShortPHD &&
 		 XLogSegmentOffset(end, wal_segment_size) > XLOG_BLCKSZ))
 		end -= end % XLOG_BLCKSZ;
-	XLogFlush(end);
+	return end;
+}
+
+void
+evs_host_flush_log(EvsHost *host)
+{
+	if (host->flush_to == InvalidXLogRecPtr)
+		return;
+	XLogFlush(host->flush_to);
+	host->durable = host->flush_safe;
+	host->flush_to = InvalidXLogRecPtr;
 }
 
 static EvsMessageBatch *
@@ -473,11 +483,11 @@ gather_events(EvsHost *host, EvsMessageBatch *batch)
 	UnregisterSnapshot(reading.snapshot);
 	relation_close(states, NoLock);
 	EVS_DEBUG_POINT("relay_gathered");
-	/* what was safe when the log was flushed the last time is durable */
+	/* all that was read has been committed before now; what was safe at the last flush is durable */
 	if (n > 0 && host->read_to > host->durable)
 	{
-		flush_log();
-		host->durable = safe;
+		host->flush_to = log_end();
+		host->flush_safe = safe;
 	}
 	return n;
 }

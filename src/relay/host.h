@@ -9,6 +9,7 @@
 #ifndef EVSTORE_RELAY_HOST_H
 #define EVSTORE_RELAY_HOST_H
 
+#include "access/xlogdefs.h"
 #include "utils/hsearch.h"
 
 #include "relay/circuit.h"
@@ -51,6 +52,8 @@ typedef struct EvsHost
 	int64		resume_to;		/* the other side has what came in order up to here */
 	bool		resumed;		/* that is known */
 	int64		durable;		/* no crash takes back what is up to here */
+	XLogRecPtr	flush_to;		/* before anything else is submitted; or invalid */
+	int64		flush_safe;		/* then this is durable */
 	bool		all_read;		/* there was nothing more at the last look */
 	bool		look;			/* there may be more by now */
 
@@ -134,6 +137,7 @@ extern bool evs_host_wants(const EvsHost *host);
 
 /* Is there a message that could go out? */
 extern bool evs_host_has_ready(const EvsHost *host);
+extern void evs_host_flush_log(EvsHost *host);
 extern bool evs_host_submit(EvsHost *host);
 
 /* Messages a second, at most; 0 = any. */

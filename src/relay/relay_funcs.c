@@ -44,16 +44,6 @@ get_name(FunctionCallInfo fcinfo)
 	return text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
-static void
-pass_arguments(FunctionCallInfo fcinfo, Datum *args, char *nulls, int first, int n, int at)
-{
-	for (int i = 0; i < n; i++)
-	{
-		args[at + i] = fcinfo->args[first + i].value;
-		nulls[at + i] = fcinfo->args[first + i].isnull ? 'n' : ' ';
-	}
-}
-
 /* create_relay(name, sink, config, filter, start, options) */
 Datum
 evs_create_relay(PG_FUNCTION_ARGS)
@@ -67,20 +57,11 @@ evs_create_relay(PG_FUNCTION_ARGS)
 	char		nulls[] = "       ";
 
 	PreventCommandIfReadOnly("evstore create_relay");
-	pass_arguments(fcinfo, args, nulls, 0, 1, 0);
+	evs_spi_pass_arguments(fcinfo, args, nulls, 0, 1, 0);
 	args[1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-	pass_arguments(fcinfo, args, nulls, 1, 5, 2);
+	evs_spi_pass_arguments(fcinfo, args, nulls, 1, 5, 2);
 	(void) evs_spi_call(&plan, args, nulls);
 	PG_RETURN_VOID();
-}
-
-static void
-check_may_act_as(Oid role, const char *name)
-{
-	if (!has_privs_of_role(GetUserId(), role))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be able to act as role \"%s\"", name)));
 }
 
 /* alter_relay(name, config, filter, options, owner) */
@@ -100,18 +81,18 @@ evs_alter_relay(PG_FUNCTION_ARGS)
 	relay = evs_relay_find(get_name(fcinfo));
 	/* one that nobody owns any more is evstore's owner's to give away */
 	owner = get_role_oid(relay->owner, true);
-	check_may_act_as(OidIsValid(owner) ? owner : evs_catalog()->owner, relay->owner);
-	pass_arguments(fcinfo, args, nulls, 0, 1, 0);
+	evs_check_may_act_as(OidIsValid(owner) ? owner : evs_catalog()->owner, relay->owner);
+	evs_spi_pass_arguments(fcinfo, args, nulls, 0, 1, 0);
 	if (PG_ARGISNULL(4))
 		nulls[1] = 'n';
 	else
 	{
 		char	   *name = GetUserNameFromId(PG_GETARG_OID(4), false);
 
-		check_may_act_as(PG_GETARG_OID(4), name);
+		evs_check_may_act_as(PG_GETARG_OID(4), name);
 		args[1] = CStringGetTextDatum(name);
 	}
-	pass_arguments(fcinfo, args, nulls, 1, 3, 2);
+	evs_spi_pass_arguments(fcinfo, args, nulls, 1, 3, 2);
 	(void) evs_spi_call(&plan, args, nulls);
 	PG_RETURN_VOID();
 }

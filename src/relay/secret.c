@@ -31,26 +31,12 @@ PG_FUNCTION_INFO_V1(evs_alter_secret);
 PG_FUNCTION_INFO_V1(evs_secret_is);
 PG_FUNCTION_INFO_V1(evs_secret_version_sql);
 
-static uint64 version = 1;
-static Oid	known_relid = InvalidOid;	/* of evstore.secret */
-static bool hooked = false;
-
-static void
-invalidate(Oid relid)
-{
-	if (relid == InvalidOid || relid == known_relid || !OidIsValid(known_relid))
-		version++;
-}
+static EvsTableVersion version = {.number = 1};
 
 uint64
 evs_secret_version(void)
 {
-	if (!hooked)
-	{
-		evs_catalog_on_invalidate(invalidate);
-		hooked = true;
-	}
-	return version;
+	return evs_table_version(&version);
 }
 
 void
@@ -91,7 +77,7 @@ find_sealed(const char *name)
 	Datum		arg = CStringGetTextDatum(name);
 	EvsSpiRows	rows;
 
-	known_relid = evs_catalog_lookup("secret");
+	version.relid = evs_catalog_lookup("secret");
 	rows = evs_spi_call_latest(&plan, &arg, NULL);
 	if (rows.nrows == 0)
 		throw_not_found(name);

@@ -30,30 +30,16 @@
 
 PG_FUNCTION_INFO_V1(evs_subscription_changed);
 
-static uint64 version = 1;
-static Oid	known_relid = InvalidOid;	/* of evstore.subscription */
+static EvsTableVersion version = {.number = 1};
 static uint64 cached_version = 0;
 static MemoryContext cache_context = NULL;
 static List *cache = NIL;
 static int	pins = 0;
-static bool hooked = false;
-
-static void
-invalidate(Oid relid)
-{
-	if (relid == InvalidOid || relid == known_relid || !OidIsValid(known_relid))
-		version++;
-}
 
 uint64
 evs_subscription_version(void)
 {
-	if (!hooked)
-	{
-		evs_catalog_on_invalidate(invalidate);
-		hooked = true;
-	}
-	return version;
+	return evs_table_version(&version);
 }
 
 /* _subscription_changed() → trigger */
@@ -212,7 +198,7 @@ evs_subscription_find(const char *name)
 	/* a transaction that has the lock already would let none in by taking it */
 	AcceptInvalidationMessages();
 	before = evs_subscription_version();
-	known_relid = RelationGetRelid(rel);
+	version.relid = RelationGetRelid(rel);
 	if (cached_version != before)
 		reset_cache();
 	result = find_cached(name);
@@ -278,7 +264,7 @@ evs_subscription_list(void)
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	List	   *result = NIL;
 
-	known_relid = RelationGetRelid(rel);
+	version.relid = RelationGetRelid(rel);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, row))
 		result = lappend(result, from_row(row));
 	table_endscan(scan);
