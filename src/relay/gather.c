@@ -315,10 +315,33 @@ is_recovering(const EvsHost *host)
 	return host->circuit.outages > 0 && host->nsent == 0 && host->circuit.until <= evs_clock_now();
 }
 
+/*
+ * Who lets events wait for company need not read them one by one.  Those that are read
+ * after that have waited already.
+ */
+long
+evs_host_rest(const EvsHost *host)
+{
+	int64		until = host->gathered_at + host->relay->batch_wait * INT64CONST(1000);
+
+	if (!host->in_worker || host->relay->batch_wait == 0 || host->gathered_at == 0)
+		return 0;
+	return (long) Max(0, (until - evs_host_now(host) + 999) / 1000);
+}
+
+/* The same when it has rested. */
+bool
+evs_host_wants_soon(const EvsHost *host)
+{
+	return host->look && wanted(host) > 0;
+}
+
 bool
 evs_host_wants(const EvsHost *host)
 {
-	return is_due(host) || is_recovering(host) || ((host->look || !host->all_read) && wanted(host) > 0);
+	return is_due(host) || is_recovering(host) ||
+		(evs_host_wants_soon(host) && evs_host_rest(host) == 0) ||
+		(!host->all_read && wanted(host) > 0);
 }
 
 static int
@@ -522,6 +545,7 @@ evs_host_gather(EvsHost *host)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
+	host->gathered_at = evs_host_now(host);
 	if (n > 0 && host->unrecorded > unrecorded && host->unrecorded_since == 0)
 		host->unrecorded_since = evs_host_now(host);
 	if (--batch->left == 0)

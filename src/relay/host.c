@@ -335,6 +335,9 @@ evs_host_sleep_time(EvsHost *host)
 		result = earlier(result, until(host->circuit.until));
 	if (host->pending && host->nreplays == 0 && host->failed.next_retry != 0)
 		result = earlier(result, until(host->failed.next_retry));
+	if (host->look && host->relay->batch_wait > 0 && host->resumed && !host->draining && !host->fault &&
+		evs_host_wants_soon(host))
+		result = earlier(result, evs_host_rest(host));
 	if (host->ready_since != 0)
 		result = earlier(result, Max(0, (long) (host->relay->batch_wait -
 												(evs_host_now(host) - host->ready_since) / 1000)) + 1);

@@ -56,6 +56,7 @@ typedef struct EvsHost
 	int64		flush_safe;		/* then this is durable */
 	bool		all_read;		/* there was nothing more at the last look */
 	bool		look;			/* there may be more by now */
+	int64		gathered_at;	/* when it was looked the last time */
 
 	EvsWindow	window;
 	EvsMessage **replays;		/* events that failed before, and are due */
@@ -134,6 +135,10 @@ extern void evs_host_load_failed(EvsHost *host, const EvsSlot *slot);
 
 extern bool evs_host_gather(EvsHost *host);
 extern bool evs_host_wants(const EvsHost *host);
+
+/* With batch_wait: ms until it is time to look again; 0 = now. */
+extern long evs_host_rest(const EvsHost *host);
+extern bool evs_host_wants_soon(const EvsHost *host);
 
 /* Is there a message that could go out? */
 extern bool evs_host_has_ready(const EvsHost *host);

@@ -127,6 +127,7 @@ struct EvsHttpRequest
 	evs_sink_buffer secrets;	/* not to be shown; zero bytes end them */
 
 	/* How it goes. */
+	bool		has_target;		/* url and method are set, for good unless they depend on the message */
 	bool		is_sent;		/* a connection was its own */
 	curl_off_t	uploaded;
 	int64_t		deadline_us;	/* in "running" and "sent" */

@@ -334,7 +334,6 @@ set_connection(CURL *easy, const EvsHttpSink *sink)
 	SET(CURLOPT_PIPEWAIT, config->is_tls && config->http_version != CURL_HTTP_VERSION_1_1 ? 1L : 0L);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) config->connect_timeout_ms);
 	SET(CURLOPT_LOW_SPEED_LIMIT, LOW_SPEED);
-	SET(CURLOPT_LOW_SPEED_TIME, (long) (sink->host->timeout_ms / 1000 + 2));
 	return set_tls(easy, config);
 }
 
@@ -364,19 +363,24 @@ static bool
 set_message(EvsHttpRequest *request)
 {
 	CURL	   *easy = request->easy;
+	const EvsHttpConfig *config = &request->sink->config;
+	bool		is_large = request->length > SMALL_BODY;
 
-	SET(CURLOPT_URL, request->url.data);
 	SET(CURLOPT_HTTPHEADER, request->headers);
-	if (request->is_handshake)
+	if (!request->has_target || config->has_topic || request->is_handshake)
 	{
-		SET(CURLOPT_CUSTOMREQUEST, "OPTIONS");
-		return true;
+		SET(CURLOPT_URL, request->url.data);
+		SET(CURLOPT_CUSTOMREQUEST, request->is_handshake ? "OPTIONS" : config->method);
+		request->has_target = !request->is_handshake;
 	}
-	SET(CURLOPT_CUSTOMREQUEST, request->sink->config.method);
+	if (request->is_handshake)
+		return true;
+	/* Others have our deadline, and save libcurl a timer. */
+	SET(CURLOPT_LOW_SPEED_TIME, is_large ? (long) (request->sink->host->timeout_ms / 1000 + 2) : 0L);
 	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->length);
 	/* Not copied: messages stay until their results have been returned. */
 	SET(CURLOPT_POSTFIELDS, request->data);
-	SET(CURLOPT_NOPROGRESS, request->length > SMALL_BODY ? 0L : 1L);
+	SET(CURLOPT_NOPROGRESS, is_large ? 0L : 1L);
 	return true;
 }
 
