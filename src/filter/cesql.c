@@ -271,17 +271,6 @@ parse_like_and_in(EvsParser *parser)
 }
 
 static EvsExpr *
-binary(EvsParser *parser, EvsCesqlKind kind, int at, int operation, EvsExpr *left, EvsExpr *right)
-{
-	EvsExpr    *expr = evs_expr_new(kind, at);
-
-	expr->operation = operation;
-	evs_expr_add(parser, expr, left);
-	evs_expr_add(parser, expr, right);
-	return expr;
-}
-
-static EvsExpr *
 parse_factors(EvsParser *parser)
 {
 	EvsExpr    *expr = parse_like_and_in(parser);
@@ -292,7 +281,7 @@ parse_factors(EvsParser *parser)
 		char		operation = parser->token[0];
 
 		evs_parse_next(parser);
-		expr = binary(parser, CESQL_ARITHMETIC, at, operation, expr, parse_like_and_in(parser));
+		expr = evs_expr_binary(parser, CESQL_ARITHMETIC, at, operation, expr, parse_like_and_in(parser));
 	}
 	return expr;
 }
@@ -308,29 +297,9 @@ parse_terms(EvsParser *parser)
 		char		operation = parser->token[0];
 
 		evs_parse_next(parser);
-		expr = binary(parser, CESQL_ARITHMETIC, at, operation, expr, parse_factors(parser));
+		expr = evs_expr_binary(parser, CESQL_ARITHMETIC, at, operation, expr, parse_factors(parser));
 	}
 	return expr;
-}
-
-/* Which comparison stands here?  -1 = none. */
-static int
-comparison_here(const EvsParser *parser)
-{
-	static const struct
-	{
-		const char *symbol;
-		EvsCesqlComparison comparison;
-	}			symbols[] =
-	{
-		{"=", CESQL_EQUAL}, {"!=", CESQL_UNEQUAL}, {"<>", CESQL_UNEQUAL}, {"<", CESQL_LESS},
-		{"<=", CESQL_LESS_EQUAL}, {">", CESQL_GREATER}, {">=", CESQL_GREATER_EQUAL},
-	};
-
-	for (int i = 0; i < (int) lengthof(symbols); i++)
-		if (evs_parse_is(parser, symbols[i].symbol))
-			return symbols[i].comparison;
-	return -1;
 }
 
 static EvsExpr *
@@ -339,12 +308,12 @@ parse_comparisons(EvsParser *parser)
 	EvsExpr    *expr = parse_terms(parser);
 	int			comparison;
 
-	while ((comparison = comparison_here(parser)) >= 0)
+	while ((comparison = evs_parse_comparison(parser)) >= 0)
 	{
 		int			at = parser->at;
 
 		evs_parse_next(parser);
-		expr = binary(parser, CESQL_COMPARISON, at, comparison, expr, parse_terms(parser));
+		expr = evs_expr_binary(parser, CESQL_COMPARISON, at, comparison, expr, parse_terms(parser));
 	}
 	return expr;
 }

@@ -127,19 +127,19 @@ evaluate_comparison(Evaluation *evaluation, const EvsExpr *expr, EvsCesqlValue *
 	if (!evaluate(evaluation, expr->args[0], &left) ||
 		!evaluate(evaluation, expr->args[1], &right))
 		return false;
-	if (expr->operation == CESQL_EQUAL || expr->operation == CESQL_UNEQUAL)
+	if (expr->operation == EVS_COMPARE_EQUAL || expr->operation == EVS_COMPARE_UNEQUAL)
 		return cast(evaluation, &left, right.type) &&
-			evs_cesql_set_boolean(result, are_equal(&left, &right) == (expr->operation == CESQL_EQUAL));
+			evs_cesql_set_boolean(result, are_equal(&left, &right) == (expr->operation == EVS_COMPARE_EQUAL));
 	if (!cast(evaluation, &left, CESQL_TYPE_INTEGER) ||
 		!cast(evaluation, &right, CESQL_TYPE_INTEGER))
 		return false;
-	switch ((EvsCesqlComparison) expr->operation)
+	switch ((EvsComparison) expr->operation)
 	{
-		case CESQL_LESS:
+		case EVS_COMPARE_LESS:
 			return evs_cesql_set_boolean(result, left.integer < right.integer);
-		case CESQL_LESS_EQUAL:
+		case EVS_COMPARE_LESS_EQUAL:
 			return evs_cesql_set_boolean(result, left.integer <= right.integer);
-		case CESQL_GREATER:
+		case EVS_COMPARE_GREATER:
 			return evs_cesql_set_boolean(result, left.integer > right.integer);
 		default:
 			return evs_cesql_set_boolean(result, left.integer >= right.integer);

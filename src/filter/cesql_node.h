@@ -16,7 +16,7 @@ typedef enum EvsCesqlKind
 	CESQL_NOT,
 	CESQL_MINUS,
 	CESQL_ARITHMETIC,			/* operation: a character */
-	CESQL_COMPARISON,			/* operation: EvsCesqlComparison */
+	CESQL_COMPARISON,			/* operation: EvsComparison */
 	CESQL_LOGIC,				/* arguments after the first have their
 								 * operation in theirs */
 	CESQL_OPERAND,				/* of logic: operation, EvsCesqlLogic, and one
@@ -25,16 +25,6 @@ typedef enum EvsCesqlKind
 	CESQL_IN,					/* the first argument in the others, negated */
 	CESQL_FUNCTION				/* operation: EvsCesqlFunction */
 } EvsCesqlKind;
-
-typedef enum EvsCesqlComparison
-{
-	CESQL_EQUAL,
-	CESQL_UNEQUAL,
-	CESQL_LESS,
-	CESQL_LESS_EQUAL,
-	CESQL_GREATER,
-	CESQL_GREATER_EQUAL
-} EvsCesqlComparison;
 
 typedef enum EvsCesqlLogic
 {

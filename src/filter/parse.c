@@ -324,3 +324,34 @@ evs_expr_add(EvsParser *parser, EvsExpr *expr, EvsExpr *arg)
 	if (expr->depth > EVS_FILTER_DEPTH_MAX)
 		evs_parse_error_at(parser, expr->at, "it is nested too deeply");
 }
+
+EvsExpr *
+evs_expr_binary(EvsParser *parser, int kind, int at, int operation, EvsExpr *left, EvsExpr *right)
+{
+	EvsExpr    *expr = evs_expr_new(kind, at);
+
+	expr->operation = operation;
+	evs_expr_add(parser, expr, left);
+	evs_expr_add(parser, expr, right);
+	return expr;
+}
+
+int
+evs_parse_comparison(const EvsParser *parser)
+{
+	static const struct
+	{
+		const char *symbol;
+		EvsComparison comparison;
+	}			symbols[] =
+	{
+		{"=", EVS_COMPARE_EQUAL}, {"!=", EVS_COMPARE_UNEQUAL}, {"<>", EVS_COMPARE_UNEQUAL},
+		{"<", EVS_COMPARE_LESS}, {"<=", EVS_COMPARE_LESS_EQUAL},
+		{">", EVS_COMPARE_GREATER}, {">=", EVS_COMPARE_GREATER_EQUAL},
+	};
+
+	for (int i = 0; i < (int) lengthof(symbols); i++)
+		if (evs_parse_is(parser, symbols[i].symbol))
+			return symbols[i].comparison;
+	return -1;
+}

@@ -94,4 +94,21 @@ extern EvsExpr *evs_expr_new(int kind, int at);
 /* Throws if the tree is too deep for an evaluation that calls itself. */
 extern void evs_expr_add(EvsParser *parser, EvsExpr *expr, EvsExpr *arg);
 
+/* One with two arguments. */
+extern EvsExpr *evs_expr_binary(EvsParser *parser, int kind, int at, int operation,
+								EvsExpr *left, EvsExpr *right);
+
+typedef enum EvsComparison
+{
+	EVS_COMPARE_EQUAL,
+	EVS_COMPARE_UNEQUAL,
+	EVS_COMPARE_LESS,
+	EVS_COMPARE_LESS_EQUAL,
+	EVS_COMPARE_GREATER,
+	EVS_COMPARE_GREATER_EQUAL
+} EvsComparison;
+
+/* Which comparison stands here?  -1 = none. */
+extern int	evs_parse_comparison(const EvsParser *parser);
+
 #endif							/* EVSTORE_FILTER_PARSE_H */

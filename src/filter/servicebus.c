@@ -261,18 +261,6 @@ parse_signed(EvsParser *parser)
 /* ---- operators ---- */
 
 static EvsExpr *
-binary(EvsParser *parser, EvsServicebusKind kind, int at, int operation, EvsExpr *left,
-	   EvsExpr *right)
-{
-	EvsExpr    *expr = evs_expr_new(kind, at);
-
-	expr->operation = operation;
-	evs_expr_add(parser, expr, left);
-	evs_expr_add(parser, expr, right);
-	return expr;
-}
-
-static EvsExpr *
 parse_factors(EvsParser *parser)
 {
 	EvsExpr    *expr = parse_signed(parser);
@@ -283,7 +271,7 @@ parse_factors(EvsParser *parser)
 		char		operation = parser->token[0];
 
 		evs_parse_next(parser);
-		expr = binary(parser, BUS_ARITHMETIC, at, operation, expr, parse_signed(parser));
+		expr = evs_expr_binary(parser, BUS_ARITHMETIC, at, operation, expr, parse_signed(parser));
 	}
 	return expr;
 }
@@ -299,28 +287,9 @@ parse_terms(EvsParser *parser)
 		char		operation = parser->token[0];
 
 		evs_parse_next(parser);
-		expr = binary(parser, BUS_ARITHMETIC, at, operation, expr, parse_factors(parser));
+		expr = evs_expr_binary(parser, BUS_ARITHMETIC, at, operation, expr, parse_factors(parser));
 	}
 	return expr;
-}
-
-static int
-comparison_here(const EvsParser *parser)
-{
-	static const struct
-	{
-		const char *symbol;
-		EvsServicebusComparison comparison;
-	}			symbols[] =
-	{
-		{"=", BUS_EQUAL}, {"!=", BUS_UNEQUAL}, {"<>", BUS_UNEQUAL}, {"<", BUS_LESS},
-		{"<=", BUS_LESS_EQUAL}, {">", BUS_GREATER}, {">=", BUS_GREATER_EQUAL},
-	};
-
-	for (int i = 0; i < (int) lengthof(symbols); i++)
-		if (evs_parse_is(parser, symbols[i].symbol))
-			return symbols[i].comparison;
-	return -1;
 }
 
 /* IS NULL is for properties: what else is not there? */
@@ -354,7 +323,7 @@ parse_in(EvsParser *parser, EvsExpr *left, int at)
 static EvsExpr *
 parse_like(EvsParser *parser, EvsExpr *left, int at)
 {
-	EvsExpr    *expr = binary(parser, BUS_LIKE, at, 0, left, parse_terms(parser));
+	EvsExpr    *expr = evs_expr_binary(parser, BUS_LIKE, at, 0, left, parse_terms(parser));
 
 	if (evs_parse_accept(parser, "escape"))
 		evs_expr_add(parser, expr, parse_terms(parser));
@@ -366,13 +335,13 @@ parse_predicate(EvsParser *parser)
 {
 	EvsExpr    *expr = parse_terms(parser);
 	int			at = parser->at;
-	int			comparison = comparison_here(parser);
+	int			comparison = evs_parse_comparison(parser);
 	bool		negated;
 
 	if (comparison >= 0)
 	{
 		evs_parse_next(parser);
-		return binary(parser, BUS_COMPARISON, at, comparison, expr, parse_terms(parser));
+		return evs_expr_binary(parser, BUS_COMPARISON, at, comparison, expr, parse_terms(parser));
 	}
 	if (evs_parse_accept(parser, "is"))
 		return parse_is(parser, expr, at);

@@ -120,22 +120,22 @@ evaluate_comparison(Evaluation *evaluation, const EvsExpr *expr, JsonbValue *res
 		return set_unknown(result);
 	if (!check_comparable(evaluation, &left, &right))
 		return false;
-	if (left.type == jbvBool && expr->operation != BUS_EQUAL && expr->operation != BUS_UNEQUAL)
+	if (left.type == jbvBool && expr->operation != EVS_COMPARE_EQUAL && expr->operation != EVS_COMPARE_UNEQUAL)
 		return fail(evaluation, "booleans have no order");
 	cmp = compare(&left, &right);
-	switch ((EvsServicebusComparison) expr->operation)
+	switch ((EvsComparison) expr->operation)
 	{
-		case BUS_EQUAL:
+		case EVS_COMPARE_EQUAL:
 			return set_boolean(result, cmp == 0);
-		case BUS_UNEQUAL:
+		case EVS_COMPARE_UNEQUAL:
 			return set_boolean(result, cmp != 0);
-		case BUS_LESS:
+		case EVS_COMPARE_LESS:
 			return set_boolean(result, cmp < 0);
-		case BUS_LESS_EQUAL:
+		case EVS_COMPARE_LESS_EQUAL:
 			return set_boolean(result, cmp <= 0);
-		case BUS_GREATER:
+		case EVS_COMPARE_GREATER:
 			return set_boolean(result, cmp > 0);
-		case BUS_GREATER_EQUAL:
+		case EVS_COMPARE_GREATER_EQUAL:
 			return set_boolean(result, cmp >= 0);
 	}
 	return false;

@@ -17,7 +17,7 @@ typedef enum EvsServicebusKind
 	BUS_NOT,
 	BUS_AND,
 	BUS_OR,
-	BUS_COMPARISON,				/* operation: EvsServicebusComparison */
+	BUS_COMPARISON,				/* operation: EvsComparison */
 	BUS_ARITHMETIC,				/* operation: a character */
 	BUS_SIGN,					/* operation: + or - */
 	BUS_IN,						/* the first argument in the others; negated */
@@ -30,15 +30,5 @@ enum
 	BUS_PATH,
 	BUS_ANYWHERE
 };
-
-typedef enum EvsServicebusComparison
-{
-	BUS_EQUAL,
-	BUS_UNEQUAL,
-	BUS_LESS,
-	BUS_LESS_EQUAL,
-	BUS_GREATER,
-	BUS_GREATER_EQUAL
-} EvsServicebusComparison;
 
 #endif							/* EVSTORE_SERVICEBUS_NODE_H */
