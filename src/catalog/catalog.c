@@ -24,7 +24,7 @@
 #include "catalog/catalog.h"
 #include "compat.h"
 
-#define EVS_MAX_HOOKS 16
+#define EVS_MAX_HOOKS 8
 
 static EvsCatalog catalog;
 static bool catalog_valid = false;

@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -189,18 +188,4 @@ evs_relay_find(const char *name)
 			 errmsg("relay \"%s\" does not exist", name),
 			 errdetail_internal("%s", evs_detail_end(&detail))));
 	return NULL;
-}
-
-Oid
-evs_relay_owner(const EvsRelay *relay)
-{
-	Oid			owner = get_role_oid(relay->owner, true);
-
-	if (!OidIsValid(owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role \"%s\", which owned relay \"%s\", does not exist",
-						relay->owner, relay->name),
-				 errhint("Give it to another role with evstore.alter_relay().")));
-	return owner;
 }

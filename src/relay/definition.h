@@ -60,7 +60,4 @@ extern void evs_relay_read_options(EvsRelay *relay, Jsonb *options);
 /* Changes when any relay does, or a subscription.  Needs no transaction. */
 extern uint64 evs_relay_version(void);
 
-/* The role that it runs as; throws if it has been dropped. */
-extern Oid	evs_relay_owner(const EvsRelay *relay);
-
 #endif							/* EVSTORE_RELAY_DEFINITION_H */

@@ -43,6 +43,15 @@ typedef struct Key
 	uint32		submission;		/* of the latest one */
 } Key;
 
+HTAB *
+evs_host_make_keys(const EvsHost *host)
+{
+	HASHCTL		control = {.keysize = sizeof(uint32), .entrysize = sizeof(Key), .hcxt = host->context};
+
+	return hash_create("evstore relay keys", Min(host->relay->in_flight, 1024), &control,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
 static bool
 keeps_order(const EvsHost *host)
 {

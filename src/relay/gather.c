@@ -1,5 +1,5 @@
 /*
- * reading.c
+ * gather.c
  *	  Reading the events that a relay is to send.
  *
  * A transaction of its own.  The safe position is read first and the snapshot taken
@@ -101,10 +101,9 @@ choose_encoder(const EvsHost *host, EvsOutgoing *out)
 
 /* Why it must not be sent, or NULL. */
 static const char *
-refusal(Reading *reading, const EvsOutgoing *out, TimestampTz recorded_at, const char **reason)
+refusal(Reading *reading, int hops, TimestampTz recorded_at, const char **reason)
 {
 	const EvsRelay *relay = reading->relay;
-	int			hops = count_hops(out);
 
 	if (hops >= relay->max_hops)
 	{
@@ -126,7 +125,6 @@ encode(Reading *reading, EvsMessage *message, EvsOutgoing *out)
 	EvsHost    *host = reading->host;
 	char	   *error;
 
-	add_hop(out, count_hops(out) + 1);
 	if (!evs_encode(choose_encoder(host, out), out, &message->wire, &error))
 	{
 		evs_host_fail(host, message, "park", "encoding", error, -1);
@@ -235,6 +233,7 @@ read_message(Reading *reading, EvsLogCursor *cursor, Datum data)
 	Datum		values[EVS_EVENT_NCOLUMNS];
 	bool		nulls[EVS_EVENT_NCOLUMNS];
 	EvsOutgoing out;
+	int			hops;
 	const char *reason;
 	const char *error;
 
@@ -257,7 +256,9 @@ read_message(Reading *reading, EvsLogCursor *cursor, Datum data)
 	evs_outgoing_from_columns(values, nulls, &out);
 	if (*key_text != '\0')
 		out.key = key_text;
-	error = refusal(reading, &out, DatumGetTimestampTz(values[EVS_EVENT_RECORDED_AT]), &reason);
+	hops = count_hops(&out);
+	add_hop(&out, hops + 1);
+	error = refusal(reading, hops, DatumGetTimestampTz(values[EVS_EVENT_RECORDED_AT]), &reason);
 	if (error != NULL)
 		evs_host_fail(reading->host, message, "park", reason, error, -1);
 	else

@@ -80,28 +80,17 @@ evs_host_claim(int64 relay, bool session)
 	return LockAcquire(&tag, ExclusiveLock, session, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-void
-evs_host_unclaim(int64 relay)
-{
-	LOCKTAG		tag;
-
-	relay_lock_tag(&tag, relay);
-	(void) LockRelease(&tag, ExclusiveLock, true);
-}
-
 /* ---- opening ---- */
 
 static void
 make_tables(EvsHost *host)
 {
-	HASHCTL		control = {.keysize = sizeof(uint32), .entrysize = 3 * sizeof(uint32), .hcxt = host->context};
 	int			n = host->relay->in_flight;
 
 	host->sent = palloc0(sizeof(EvsMessage *) * n);
 	host->rounds = palloc0(sizeof(uint32) * n);
 	host->replays = palloc0(sizeof(EvsMessage *) * EVS_REPLAYS_MAX);
-	host->keys = hash_create("evstore relay keys", Min(n, 1024), &control,
-							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	host->keys = evs_host_make_keys(host);
 }
 
 void
@@ -275,12 +264,6 @@ must_record(const EvsHost *host)
 		return host->window.n == 0 && host->read_to - host->cursor >= ADVANCE_AFTER;
 	return host->unrecorded >= host->relay->batch_size || host->draining || !host->in_worker ||
 		evs_host_now(host) - host->unrecorded_since >= RECORD_INTERVAL;
-}
-
-bool
-evs_host_is_quiet(const EvsHost *host)
-{
-	return host->nsent == 0 && host->window.n == 0 && host->nreplays == 0;
 }
 
 bool

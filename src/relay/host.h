@@ -103,7 +103,6 @@ extern EvsHost *evs_host_open(const char *name, bool in_worker, char **error);
  * somebody does.
  */
 extern bool evs_host_claim(int64 relay, bool session);
-extern void evs_host_unclaim(int64 relay);
 
 /*
  * One turn: take results, write down, read, submit.  true: it did something, and
@@ -113,9 +112,6 @@ extern bool evs_host_turn(EvsHost *host);
 
 /* When to take a turn if nothing happens before, in ms; -1 = no matter. */
 extern long evs_host_sleep_time(EvsHost *host);
-
-/* Is there nothing on its way, and nothing to write down? */
-extern bool evs_host_is_quiet(const EvsHost *host);
 
 /* An error outside of the sink: say so in the status.  In a transaction. */
 extern void evs_host_note_error(int64 relay, const char *message);
@@ -142,6 +138,7 @@ extern bool evs_host_wants_soon(const EvsHost *host);
 
 /* Is there a message that could go out? */
 extern bool evs_host_has_ready(const EvsHost *host);
+extern HTAB *evs_host_make_keys(const EvsHost *host);
 extern void evs_host_flush_log(EvsHost *host);
 extern bool evs_host_submit(EvsHost *host);
 

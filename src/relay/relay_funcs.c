@@ -7,8 +7,6 @@
  */
 #include "postgres.h"
 
-#include <poll.h>
-
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -190,23 +188,10 @@ open_here(const EvsRelay *relay)
 
 /* Until the sink has something to do, or so many ms at most. */
 static void
-wait_for_sink(EvsHost *host, long ms)
+wait_for_sink(const EvsSink *sink, long ms)
 {
-	short		events = 0;
-	int			timeout = -1;
-	int			fd = host->sink->module->wait_fd(host->sink->state, &events, &timeout);
-	int			wakeup = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
-
-	if (timeout >= 0)
-		ms = Min(ms, timeout);
-	if (fd >= 0 && events != 0)
-		(void) WaitLatchOrSocket(MyLatch, wakeup |
-								 ((events & POLLIN) != 0 ? WL_SOCKET_READABLE : 0) |
-								 ((events & POLLOUT) != 0 ? WL_SOCKET_WRITEABLE : 0),
-								 fd, ms, PG_WAIT_EXTENSION);
-	else
-		(void) WaitLatch(MyLatch, wakeup, ms, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
+	if ((evs_sink_wait(sink, ms, PG_WAIT_EXTENSION) & WL_LATCH_SET) != 0)
+		ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }
 
@@ -230,7 +215,7 @@ run(EvsHost *host)
 		}
 		if (host->stale || (host->fault && host->nsent == 0) || is_finished(host))
 			break;
-		wait_for_sink(host, 100);
+		wait_for_sink(host->sink, 100);
 	}
 	if (!host->stale && (host->status_changed || host->unrecorded > 0))
 		evs_host_record(host);
@@ -287,7 +272,7 @@ try_message(EvsHost *host, EvsMessage *message, TimestampTz end, evs_sink_result
 			sent = host->sink->module->submit(host->sink->state, &message->wire, 1) == 1;
 		if (host->sink->module->progress(host->sink->state, result, 1) > 0)
 			return true;
-		wait_for_sink(host, Max(1, Min(100, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end))));
+		wait_for_sink(host->sink, Max(1, Min(100, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end))));
 	}
 	return false;
 }

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include <dlfcn.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -512,6 +513,23 @@ evs_sink_tell(EvsSink *sink, const char *relay)
 	if (copy.lost > 0)
 		ereport(LOG,
 				(errmsg("relay \"%s\": %d more messages of its sink", relay, copy.lost)));
+}
+
+int
+evs_sink_wait(const EvsSink *sink, long ms, uint32 wait_event)
+{
+	int			wakeup = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+	short		events = 0;
+	int			timeout = -1;
+	int			fd = sink != NULL ? sink->module->wait_fd(sink->state, &events, &timeout) : -1;
+
+	if (timeout >= 0)
+		ms = Min(ms, timeout);
+	if (fd < 0 || events == 0)
+		return WaitLatch(MyLatch, wakeup, ms, wait_event);
+	return WaitLatchOrSocket(MyLatch, wakeup | ((events & POLLIN) != 0 ? WL_SOCKET_READABLE : 0) |
+							 ((events & POLLOUT) != 0 ? WL_SOCKET_WRITEABLE : 0),
+							 fd, ms, wait_event);
 }
 
 void

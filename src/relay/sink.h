@@ -43,6 +43,12 @@ extern void evs_sink_refresh(EvsSink *sink);
 /* Messages that the module has logged go to the server's log. */
 extern void evs_sink_tell(EvsSink *sink, const char *relay);
 
+/*
+ * Until the latch is set, the sink has something to do, or so many ms have passed; the
+ * events of WaitLatch().  Without a sink, for the latch.
+ */
+extern int	evs_sink_wait(const EvsSink *sink, long ms, uint32 wait_event);
+
 /* Drops what is in flight.  Does not throw. */
 extern void evs_sink_close(EvsSink *sink);
 

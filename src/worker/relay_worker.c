@@ -24,8 +24,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include <poll.h>
-
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/shmem.h"
@@ -292,35 +290,16 @@ sleep_time(void)
 	return ms;
 }
 
-static int
-latch_events(void)
-{
-	return WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
-}
-
 /* Until the latch is set, the sink has something to do, or it is time. */
 static void
 wait_for_something(long ms)
 {
 	static uint32 wait_event = 0;
-	short		events = 0;
-	int			timeout = -1;
-	int			fd = -1;
-	int			wakeup = latch_events();
+	int			wakeup;
 
 	if (wait_event == 0)
 		wait_event = evs_wait_event_new("EvstoreRelayMain");
-	if (host != NULL)
-		fd = host->sink->module->wait_fd(host->sink->state, &events, &timeout);
-	if (timeout >= 0)
-		ms = Min(ms, timeout);
-	if (fd >= 0 && events != 0)
-		wakeup = WaitLatchOrSocket(MyLatch, wakeup |
-								   ((events & POLLIN) != 0 ? WL_SOCKET_READABLE : 0) |
-								   ((events & POLLOUT) != 0 ? WL_SOCKET_WRITEABLE : 0),
-								   fd, ms, wait_event);
-	else
-		wakeup = WaitLatch(MyLatch, wakeup, ms, wait_event);
+	wakeup = evs_sink_wait(host != NULL ? host->sink : NULL, ms, wait_event);
 	if ((wakeup & WL_LATCH_SET) == 0)
 		return;
 	ResetLatch(MyLatch);
