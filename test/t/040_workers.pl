@@ -66,7 +66,7 @@ sub becomes
 	my $last;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	poll(sub { ($last = $got->()) eq $expected }, 30);
+	poll(sub { ($last = $got->()) eq $expected });
 	return is($last, $expected, $name);
 }
 

@@ -58,7 +58,7 @@ sub session
 sub poll
 {
 	my ($condition, $seconds) = @_;
-	my $end = time + ($seconds // 60);
+	my $end = time + ($seconds // 180);
 
 	while (1)
 	{
