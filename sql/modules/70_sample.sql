@@ -110,6 +110,8 @@ BEGIN
 	PERFORM evstore._sample_handlers(schema);
 	PERFORM evstore._sample_queries(schema);
 	PERFORM evstore._sample_projections(schema, category);
+	PERFORM evstore._sample_services(schema);
+	PERFORM evstore._sample_sagas(schema);
 END
 $$;
 COMMENT ON FUNCTION evstore.install_sample(name, text) IS 'create a schema with the sample: orders, stock and customers';
@@ -117,7 +119,7 @@ COMMENT ON FUNCTION evstore.install_sample(name, text) IS 'create a schema with 
 /*
  * uninstall_sample(schema)
  *
- * Drop the schema of a sample with all that is in it, its projections and
+ * Drop the schema of a sample with all that is in it, its projections, its saga and
  * aggregates.  The events stay.
  * Errors: VS009 if there is no sample in the schema, 42501.
  */
@@ -144,6 +146,9 @@ BEGIN
 	FOR name IN SELECT a.category FROM evstore.aggregates a WHERE a.category IN (of_orders, of_orders || '_stock') LOOP
 		PERFORM evstore.drop_aggregate(name);
 	END LOOP;
+	IF EXISTS (SELECT FROM evstore.saga_definitions d WHERE d.saga = evstore._sample_projection_name(schema, 'order')) THEN
+		PERFORM evstore.drop_saga(evstore._sample_projection_name(schema, 'order'), force => true);
+	END IF;
 	EXECUTE format('DROP SCHEMA %I CASCADE', schema);
 END
 $$;

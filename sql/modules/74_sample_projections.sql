@@ -24,7 +24,7 @@ BEGIN
 	RETURN start || '_' || what;
 END
 $$;
-COMMENT ON FUNCTION evstore._sample_projection_name(name, text) IS 'the name of a projection of a sample';
+COMMENT ON FUNCTION evstore._sample_projection_name(name, text) IS 'the name of a projection or saga of a sample';
 
 CREATE OR REPLACE FUNCTION evstore._sample_projections(schema name, category text) RETURNS void
 LANGUAGE plpgsql

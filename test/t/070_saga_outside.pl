@@ -1,0 +1,170 @@
+# Sagas against other programs that know the Amazon States Language, from npm: what is
+# valid, and what comes out.
+#
+# EVS_ASL_SEED and EVS_ASL_COUNT choose the documents that are made at random.
+
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use EvsTest;
+use JSON::PP;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $seed = $ENV{EVS_ASL_SEED} // time % 1_000_000;
+my $count = $ENV{EVS_ASL_COUNT} // 1500;
+my $tools = "$FindBin::RealBin/../tools/asl";
+my $data = "$FindBin::RealBin/../data/asl";
+my $dir = PostgreSQL::Test::Utils::tempdir;
+my $json = JSON::PP->new->allow_nonref->canonical->utf8;
+
+note "EVS_ASL_SEED=$seed";
+
+# ---- the programs ----
+
+system('cp', glob("$tools/*.js*"), $dir) == 0 or die 'cp failed';
+my $npm = `cd '$dir' && npm install --no-package-lock --no-audit --no-fund --loglevel=error 2>&1`;
+is($?, 0, 'the programs to compare with are installed') or BAIL_OUT($npm);
+
+# oracle(PROGRAM, LINE...): its answers
+sub oracle
+{
+	my ($program, @lines) = @_;
+	append_to_file("$dir/in", '');
+	open my $in, '>', "$dir/in" or die $!;
+	print $in "$_\n" for @lines;
+	close $in;
+	my @out = map { $json->decode($_) } split /\n/, `cd '$dir' && node $program.js <in`;
+	is($?, 0, "$program.js ends well");
+	is(scalar @out, scalar @lines, 'and answers all');
+	return @out;
+}
+
+# ---- the server ----
+
+my $node = PostgreSQL::Test::Cluster->new('outside');
+$node->init;
+$node->start;
+$node->safe_psql('postgres', 'CREATE DATABASE sagas');
+$node->safe_psql('sagas', <<'END');
+CREATE EXTENSION evstore;
+CREATE SCHEMA oracle;
+-- those of run.js
+CREATE FUNCTION oracle.echo(p jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT p $$;
+CREATE FUNCTION oracle.twice(p jsonb) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_build_object('n', 2 * (p -> 'n')::numeric) $$;
+CREATE FUNCTION oracle.obey(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF p ->> 'fail' IS NOT NULL THEN
+		PERFORM evstore.fail_step(p ->> 'fail', 'told to: ' || (p ->> 'fail'));
+	END IF;
+	RETURN '{"obeyed": true}';
+END $$;
+CREATE FUNCTION oracle.flaky(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+	attempt integer := evstore.current_saga_step() -> 'attempt';
+BEGIN
+	IF attempt <= (p -> 'times')::integer THEN
+		PERFORM evstore.fail_step('Flaky', 'attempt ' || attempt);
+	END IF;
+	RETURN jsonb_build_object('attempt', attempt);
+END $$;
+CREATE TABLE document (n integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, line jsonb);
+CREATE TABLE result (n integer PRIMARY KEY, output jsonb, error text, cause text);
+
+-- Run all documents, each to its end, whatever it waits for.
+CREATE PROCEDURE run_all() LANGUAGE plpgsql AS $$
+DECLARE
+	d record;
+	id uuid;
+	due timestamptz;
+BEGIN
+	FOR d IN SELECT * FROM document ORDER BY n LOOP
+		PERFORM set_config('evstore.now_override', '2030-01-01T00:00:00Z', false);
+		PERFORM evstore.create_saga('d' || d.n, d.line -> 'asl');
+		id := evstore.start_saga('d' || d.n, d.line -> 'input');
+		LOOP
+			CONTINUE WHEN evstore.run_sagas(saga => 'd' || d.n) > 0;
+			due := (SELECT s.next_due FROM evstore.sagas AS s WHERE s.saga_id = id AND s.ended_at IS NULL);
+			EXIT WHEN due IS NULL;
+			PERFORM set_config('evstore.now_override', due::text, false);
+		END LOOP;
+		INSERT INTO result SELECT d.n, s.output, s.error, s.cause FROM evstore.sagas AS s WHERE s.saga_id = id AND s.ended_at IS NOT NULL;
+		COMMIT;
+	END LOOP;
+END $$;
+END
+
+# ---- what is valid ----
+
+# Documents of the tests; a name that begins with invalid says what is wrong.
+my @files = sort glob "$data/*.json";
+cmp_ok(scalar @files, '>=', 20, 'there are documents');
+my @texts = map { my $t = slurp_file($_); $t =~ s/\s*\n\s*/ /g; $t } @files;
+my @verdicts = oracle('validate', @texts);
+my $session = session($node, 'sagas');
+for my $i (0 .. $#files)
+{
+	my ($name) = $files[$i] =~ m{([^/]+)\.json$};
+	my $ours = $session->query(
+		q(SELECT count(*) FILTER (WHERE v.severity = 'error') FROM evstore.validate_saga($evs$) . $texts[$i] . q($evs$) v));
+	is($ours > 0 ? 'invalid' : 'valid', $name =~ /^invalid/ ? 'invalid' : 'valid', "$name: as it says");
+	# what we refuse besides says so in its name
+	next if $name =~ /^invalid_for_us/;
+	is($verdicts[$i]{valid} ? 'valid' : 'invalid', $ours > 0 ? 'invalid' : 'valid', "$name: asl-validator agrees")
+	  or diag explain $verdicts[$i]{errors};
+}
+
+# The ASL of all that the extension and its documentation define.
+my $sample = $session->query(<<'END');
+SELECT evstore.install_sample();
+SELECT d.definition -> 'asl' FROM evstore.saga_definitions AS d
+END
+$sample =~ s/^\n//;
+my ($verdict) = oracle('validate', $sample);
+ok($verdict->{valid}, 'asl-validator accepts the saga of the sample') or diag explain $verdict;
+$session->close;
+
+# ---- what comes out ----
+
+my @documents = split /\n/, `cd '$dir' && node generate.js $seed $count`;
+is(scalar @documents, $count, "$count documents were made");
+push @documents, map { $json->encode($_) } @{ $json->decode(slurp_file("$data/runs.txt")) };
+my @valid = oracle('validate', map { $json->encode($json->decode($_)->{asl}) } @documents);
+is(scalar(grep { !$_->{valid} } @valid), 0, 'all of them valid');
+my @expected = oracle('run', @documents);
+
+open my $copy, '>', "$dir/documents" or die $!;
+print $copy "$_\n" for @documents;
+close $copy;
+$node->safe_psql('sagas', "\\copy document (line) FROM '$dir/documents' WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')");
+$node->safe_psql('sagas', 'CALL run_all()');
+my %ours = map { my $r = $json->decode($_); ($r->{n} => $r) }
+  split /\n/, $node->safe_psql('sagas', q(SELECT to_json(r) FROM result r));
+
+# The same for what the interpreter itself finds wrong: it has one name for all of it.
+sub verdict
+{
+	my ($result) = @_;
+	return $json->encode($result->{output}) unless defined $result->{error};
+	return 'States.*' if $result->{error} =~ /^States\./;
+	return "$result->{error}: $result->{cause}";
+}
+
+my @different = grep { verdict($expected[$_]) ne verdict($ours{ $_ + 1 } // { error => 'does not end', cause => '' }) } 0 .. $#documents;
+is(scalar @different, 0, 'all end as with aws-local-stepfunctions');
+for my $i (@different[0 .. ($#different > 4 ? 4 : $#different)])
+{
+	diag "document: $documents[$i]";
+	diag 'expected: ' . verdict($expected[$i]);
+	diag 'got:      ' . verdict($ours{ $i + 1 } // { error => 'does not end', cause => '' });
+}
+my %ends;
+$ends{ defined $_->{error} ? 'error' : 'output' }++ for @expected;
+cmp_ok($ends{output}, '>', $count / 2, 'most of them with an output');
+cmp_ok($ends{error}, '>', 0, 'some with an error');
+
+$node->stop;
+done_testing();
