@@ -6,17 +6,16 @@
 use strict;
 use warnings;
 use FindBin;
-use lib $FindBin::RealBin;
+use lib $FindBin::Bin;
 use EvsTest;
 use JSON::PP;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $seed = $ENV{EVS_ASL_SEED} // time % 1_000_000;
 my $count = $ENV{EVS_ASL_COUNT} // 1500;
-my $tools = "$FindBin::RealBin/../tools/asl";
-my $data = "$FindBin::RealBin/../data/asl";
+my $tools = "$FindBin::Bin/../tools/asl";
+my $data = "$FindBin::Bin/../data/asl";
 my $dir = PostgreSQL::Test::Utils::tempdir;
 my $json = JSON::PP->new->allow_nonref->canonical->utf8;
 
@@ -32,7 +31,6 @@ is($?, 0, 'the programs to compare with are installed') or BAIL_OUT($npm);
 sub oracle
 {
 	my ($program, @lines) = @_;
-	append_to_file("$dir/in", '');
 	open my $in, '>', "$dir/in" or die $!;
 	print $in "$_\n" for @lines;
 	close $in;
@@ -44,9 +42,7 @@ sub oracle
 
 # ---- the server ----
 
-my $node = PostgreSQL::Test::Cluster->new('outside');
-$node->init;
-$node->start;
+my $node = new_node('outside');
 $node->safe_psql('postgres', 'CREATE DATABASE sagas');
 $node->safe_psql('sagas', <<'END');
 CREATE EXTENSION evstore;
@@ -131,7 +127,7 @@ $session->close;
 
 my @documents = split /\n/, `cd '$dir' && node generate.js $seed $count`;
 is(scalar @documents, $count, "$count documents were made");
-push @documents, map { $json->encode($_) } @{ $json->decode(slurp_file("$data/runs.txt")) };
+push @documents, map { $json->encode($_) } @{ $json->decode(slurp_file("$data/../asl_runs.json")) };
 my @valid = oracle('validate', map { $json->encode($json->decode($_)->{asl}) } @documents);
 is(scalar(grep { !$_->{valid} } @valid), 0, 'all of them valid');
 my @expected = oracle('run', @documents);
