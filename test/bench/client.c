@@ -14,6 +14,9 @@
  *	client latency DATABASE consumer|projection RATE SECONDS
  *		the same until a row that is written for it can be seen, with BATCH_SENT
  *		events in a transaction; uses functions of cases/projection.sh
+ *	client latency DATABASE tasks RATE SECONDS
+ *		the same from the start of a saga until its first task has been fetched; uses
+ *		functions of cases/saga.sh
  *	client latency DATABASE relay RATE SECONDS
  *		the same until a request of the relay "arrivals" has arrived: this is then the
  *		receiver of its sink "http", and gives the relay its URL
@@ -854,12 +857,13 @@ open_receiver(const char *database, const char *side)
 		start_relay();
 		return;
 	}
-	receiver_reads = strcmp(side, "consumer") == 0 || strcmp(side, "projection") == 0;
+	receiver_reads = strcmp(side, "consumer") == 0 || strcmp(side, "projection") == 0 ||
+		strcmp(side, "tasks") == 0;
 	if (receiver_reads)
 	{
 		command(receiver, "SET synchronous_commit = off");
-		prepare(receiver, "read", strcmp(side, "consumer") == 0 ?
-				"SELECT consume_and_write($1)" : "SELECT wait_and_read($1)");
+		prepare(receiver, "read", strcmp(side, "consumer") == 0 ? "SELECT consume_and_write($1)" :
+				strcmp(side, "tasks") == 0 ? "SELECT take_tasks($1)" : "SELECT wait_and_read($1)");
 		read_to = atoll(PQgetvalue(check(receiver, PQexec(receiver, "SELECT evstore.safe_position()")), 0, 0));
 		send_read();
 		return;
@@ -896,6 +900,8 @@ run_latency(const char *database, const char *side, int rate, double seconds)
 				"SELECT a.\"position\" FROM (SELECT array_agg(type) AS types, array_agg(data) AS data"
 				" FROM public.payload WHERE k <= " BATCH_SENT ") p,"
 				" evstore.append_arrays('account-1', p.types, p.data) a");
+	else if (strcmp(side, "tasks") == 0)
+		prepare(sender, "append", "SELECT start_numbered()");
 	else
 		prepare(sender, "append", strcmp(side, "plain") == 0 ?
 				"WITH i AS (INSERT INTO plain.message (type, data) SELECT type, data FROM public.payload WHERE k = 1 RETURNING id)"

@@ -16,22 +16,22 @@ case_idle() {
 	start_client wait idle $(seq -f 'idle_%.0f' "$IDLE_SESSIONS")
 	# what was just appended has been looked at by now
 	sleep 2
-	record_idle "$IDLE_SESSIONS waiting fetches: ms of processor, ms passed" '<=0.01'
+	record_idle idle "$IDLE_SESSIONS waiting fetches: ms of processor, ms passed" '<=0.01'
 	stop_clients
 	sql -d idle -o /dev/null -c 'SELECT evstore.stop()'
 	start_client listen idle bench "$IDLE_SESSIONS"
-	record_idle "$IDLE_SESSIONS sessions that do nothing, no dispatcher" -
+	record_idle idle "$IDLE_SESSIONS sessions that do nothing, no dispatcher" -
 	stop_clients
 }
 
-# record_idle TEXT TARGET
+# record_idle CASE TEXT TARGET
 record_idle() {
 	local i used=() ratios=()
 	for ((i = 0; i < (BENCH_RUNS < 3 ? BENCH_RUNS : 3); i++)); do
 		used[i]=$(server_milliseconds "$IDLE_SECONDS")
 		ratios[i]=$(quotient "${used[i]}" $((IDLE_SECONDS * 1000)))
 	done
-	record idle "$1" "$2" "$(median "${used[@]}")" $((IDLE_SECONDS * 1000)) "${ratios[@]}"
+	record "$1" "$2" "$3" "$(median "${used[@]}")" $((IDLE_SECONDS * 1000)) "${ratios[@]}"
 }
 
 # server_milliseconds SECONDS: what the server's processes use in this time
