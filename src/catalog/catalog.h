@@ -39,6 +39,10 @@ typedef struct EvsCatalog
 	Oid			projection;
 	Oid			relay;
 	Oid			aggregate;
+	Oid			saga;
+	Oid			saga_instance;
+	Oid			saga_instance_due_idx;
+	Oid			saga_mail;
 	Oid			event_type;		/* evstore.event */
 } EvsCatalog;
 
