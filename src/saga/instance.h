@@ -33,7 +33,11 @@ typedef struct EvsInstance
 	bool		has_cause;
 	pg_uuid_t	causation_id;	/* the event that the next ones follow from */
 	int			transitions;
-	char	   *last_error;		/* or NULL */
+	int			failures;		/* transitions in a row that could not be made */
+	char	   *error;			/* what it has come to, or NULL */
+	char	   *cause;
+	Jsonb	   *input;
+	Jsonb	   *output;			/* or NULL */
 	Jsonb	   *execution;
 } EvsInstance;
 

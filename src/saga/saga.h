@@ -14,8 +14,7 @@ typedef struct EvsSaga
 	char	   *owner;			/* name of a role */
 	int			version;		/* that new instances get */
 	bool		paused;
-	int			workers;		/* option: at most so many of the owner's */
-	int			timeout;		/* option statement_timeout: of an SQL step, ms */
+	int			workers;		/* at the same time, by its options */
 } EvsSaga;
 
 /* All, by id, kept by the session: valid until the next call.  And one of them, or NULL. */
@@ -25,6 +24,12 @@ extern const EvsSaga *evs_saga_find_kept(int64 id);
 /* The saga of this name, likewise; throws VS009 if there is none. */
 extern const EvsSaga *evs_saga_find(const char *name);
 
+/*
+ * The same, in the current memory context, for who starts an instance, or changes it: it
+ * stays there to the end of the transaction, or is all ours.
+ */
+extern EvsSaga *evs_saga_lock(const char *name, bool exclusive);
+
 /* Its owner; throws if there is no such role. */
 extern Oid	evs_saga_owner(const EvsSaga *saga);
 
@@ -32,12 +37,9 @@ extern Oid	evs_saga_owner(const EvsSaga *saga);
 extern uint64 evs_saga_version(void);
 
 /*
- * A definition, compiled; kept by the session for as long as anybody can need it.  Throws
+ * A definition, compiled; kept by the session, or in the current memory context.  Throws
  * VS009 if there is none, VS010 if this version of evstore has no use for it.
  */
 extern const EvsSagaDefinition *evs_saga_definition(int64 id, int version);
-
-/* Which bucket do workers sleep for that run it?  See armed in base/shmem.h. */
-extern int	evs_saga_bucket(int64 id);
 
 #endif							/* EVSTORE_SAGA_H */
