@@ -75,8 +75,14 @@ typedef struct EvsStepResult
  * Run an SQL or append step as the saga's owner, in a subtransaction.  What is nobody's
  * fault is thrown.
  */
-extern void evs_saga_run_step(const EvsSaga *saga, const EvsStartedStep *step, bool in_worker,
-							  EvsStepResult *result);
+extern void evs_saga_run_step(const EvsSaga *saga, const EvsSagaDefinition *definition,
+							  const EvsStartedStep *step, bool in_worker, EvsStepResult *result);
+
+/*
+ * The function of an SQL step, by its name as a Resource has it.  Throws 42883 if there is
+ * none of that form, 42501 if the role may not execute it.
+ */
+extern Oid	evs_saga_find_function(const char *name, Oid owner);
 
 /* Is one being run by this session? */
 extern bool evs_saga_in_step(void);
