@@ -94,7 +94,7 @@ add_recipient(Search *search, EvsScan *instances, const pg_uuid_t *id, Timestamp
 }
 
 static void
-find_mail(Search *search)
+find_mail(Search *search, int up_to)
 {
 	Relation	rel = evs_open(evs_catalog()->saga_mail, AccessShareLock);
 	pg_uuid_t	none = {{0}};
@@ -110,7 +110,7 @@ find_mail(Search *search)
 	evs_key_int8(&key, 1, BTEqualStrategyNumber, search->definition_id);
 	evs_scan_begin(&mail, rel, evs_catalog()->saga_mail_definition_idx, search->snapshot, 1, &key,
 				   ForwardScanDirection);
-	while (search->nfound < search->max && evs_scan_next(&mail))
+	while (search->nfound < up_to && evs_scan_next(&mail))
 	{
 		pg_uuid_t	id = *get_id(mail.slot, Anum_saga_mail_saga_id);
 		bool		isnull;
@@ -193,21 +193,28 @@ compare(const void *a, const void *b)
 	return x->due < y->due ? -1 : x->due > y->due;
 }
 
-int
-evs_saga_candidates(int64 definition_id, int max, EvsSagaCandidate *candidates,
-					TimestampTz *next_due)
+/* Those of one saga, behind what has been found. */
+static void
+search_definition(Search *search, int64 definition_id)
 {
-	Search		search = {
-		.definition_id = definition_id, .now = evs_clock_now(), .max = max, .next_due = *next_due,
-		/* as many by mail as by time, and of each priority that has not been passed */
-		.found = palloc(sizeof(EvsSagaCandidate) * max * (PRIORITIES + 1)),
-	};
+	search->definition_id = definition_id;
+	find_mail(search, search->nfound + search->max);
+	find_all_due(search);
+}
+
+int
+evs_saga_candidates(const int64 *definitions, int ndefinitions, int max,
+					EvsSagaCandidate *candidates, TimestampTz *next_due)
+{
+	Search		search = {.now = evs_clock_now(), .max = max, .next_due = DT_NOEND};
 	int			n;
 
+	/* of each at most so many by mail, and nearly twice as many by time */
+	search.found = palloc(sizeof(EvsSagaCandidate) * max * 3 * Max(1, ndefinitions));
 	search.instances = evs_open(evs_catalog()->saga_instance, AccessShareLock);
 	search.snapshot = RegisterSnapshot(GetLatestSnapshot());
-	find_mail(&search);
-	find_all_due(&search);
+	for (int i = 0; i < ndefinitions; i++)
+		search_definition(&search, definitions[i]);
 	UnregisterSnapshot(search.snapshot);
 	relation_close(search.instances, AccessShareLock);
 

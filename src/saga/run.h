@@ -44,11 +44,11 @@ typedef struct EvsSagaCandidate
 } EvsSagaCandidate;
 
 /*
- * Instances of a saga that there is something to do for, at most max, by priority and then
- * in the order in which they became due; *next_due is lowered to when the next one will
- * be, as far as that is known.
+ * Instances of sagas, given by their ids, that there is something to do for: by priority
+ * and then in the order in which they became due, at most max.  *next_due is when the next
+ * one will be, as far as that is known, or DT_NOEND.
  */
-extern int	evs_saga_candidates(int64 definition_id, int max, EvsSagaCandidate *candidates,
-								TimestampTz *next_due);
+extern int	evs_saga_candidates(const int64 *definitions, int ndefinitions, int max,
+								EvsSagaCandidate *candidates, TimestampTz *next_due);
 
 #endif							/* EVSTORE_SAGA_RUN_H */
