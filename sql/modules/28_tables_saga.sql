@@ -43,6 +43,7 @@ CREATE TABLE evstore.saga_instance (
 	correlation_id	text,
 	causation_id	uuid,
 	transitions		integer NOT NULL DEFAULT 0,
+	failures		integer NOT NULL DEFAULT 0,
 	error			text,
 	cause			text,
 	last_error		text,
@@ -58,12 +59,14 @@ CREATE UNIQUE INDEX saga_instance_business_key_key ON evstore.saga_instance (def
 CREATE INDEX saga_instance_due_idx ON evstore.saga_instance (definition_id, priority, next_due) WHERE next_due IS NOT NULL;
 CREATE INDEX saga_instance_status_idx ON evstore.saga_instance (definition_id, status)
 	WHERE status IN ('running', 'compensating', 'compensation_failed');
+CREATE INDEX saga_instance_ended_idx ON evstore.saga_instance (definition_id, ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX saga_instance_parent_idx ON evstore.saga_instance (parent_id) WHERE parent_id IS NOT NULL;
 COMMENT ON TABLE evstore.saga_instance IS 'instances of sagas';
 COMMENT ON COLUMN evstore.saga_instance.priority IS '0: first, 9: last';
 COMMENT ON COLUMN evstore.saga_instance.next_due IS 'when there is something to do; null: when something comes in';
 COMMENT ON COLUMN evstore.saga_instance.started_after IS 'events up to this position are not for it';
 COMMENT ON COLUMN evstore.saga_instance.execution IS 'where it is: see src/saga/README.md';
+COMMENT ON COLUMN evstore.saga_instance.failures IS 'transitions in a row that could not be made';
 COMMENT ON COLUMN evstore.saga_instance.last_error IS 'of a transition that could not be made: no step''s error';
 
 CREATE TABLE evstore.saga_step (

@@ -26,6 +26,7 @@
 #define ERRCODE_EVS_WORKER_UNAVAILABLE		MAKE_SQLSTATE('V','S','0','1','1')
 #define ERRCODE_EVS_HANDLER_FAILED			MAKE_SQLSTATE('V','S','0','1','2')
 #define ERRCODE_EVS_TRANSITION_REFUSED		MAKE_SQLSTATE('V','S','0','1','3')
+#define ERRCODE_EVS_SAGA_STEP_FAILED		MAKE_SQLSTATE('V','S','0','1','4')
 
 /* An argument that is needed is null.  Throws. */
 extern void evs_throw_null(const char *argument);

@@ -44,7 +44,9 @@ relcache_callback(Datum arg, Oid relid)
 		relid == catalog.subscription ||
 		relid == catalog.slot_state || relid == catalog.subscription_member ||
 		relid == catalog.subscriptions_view || relid == catalog.snapshot ||
-		relid == catalog.projection || relid == catalog.aggregate || relid == catalog.relay)
+		relid == catalog.projection || relid == catalog.aggregate || relid == catalog.relay ||
+		relid == catalog.saga || relid == catalog.saga_instance || relid == catalog.saga_step ||
+		relid == catalog.saga_mail)
 		catalog_valid = false;
 
 	for (EvsTableVersion *version = versions; version != NULL; version = version->next)
@@ -165,6 +167,15 @@ fill_catalog(void)
 	catalog.projection = lookup(schema, "projection");
 	catalog.relay = lookup(schema, "relay");
 	catalog.aggregate = lookup(schema, "aggregate");
+	catalog.saga = lookup(schema, "saga");
+	catalog.saga_instance = lookup(schema, "saga_instance");
+	catalog.saga_instance_pkey = lookup(schema, "saga_instance_pkey");
+	catalog.saga_instance_key = lookup(schema, "saga_instance_business_key_key");
+	catalog.saga_instance_due_idx = lookup(schema, "saga_instance_due_idx");
+	catalog.saga_step = lookup(schema, "saga_step");
+	catalog.saga_mail = lookup(schema, "saga_mail");
+	catalog.saga_mail_saga_idx = lookup(schema, "saga_mail_saga_idx");
+	catalog.saga_mail_definition_idx = lookup(schema, "saga_mail_definition_idx");
 	catalog.event_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("event"),
 										 ObjectIdGetDatum(schema));
 	refuse_distributed_tables();

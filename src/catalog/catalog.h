@@ -39,6 +39,15 @@ typedef struct EvsCatalog
 	Oid			projection;
 	Oid			relay;
 	Oid			aggregate;
+	Oid			saga;
+	Oid			saga_instance;
+	Oid			saga_instance_pkey;
+	Oid			saga_instance_key;	/* the business key */
+	Oid			saga_instance_due_idx;
+	Oid			saga_step;
+	Oid			saga_mail;
+	Oid			saga_mail_saga_idx;
+	Oid			saga_mail_definition_idx;
 	Oid			event_type;		/* evstore.event */
 } EvsCatalog;
 

@@ -2,51 +2,35 @@
  * handler.c
  *	  Calling the function of a projection.
  *
- * It runs as the projection's owner in a context from which no other role can
- * be had, as a SECURITY DEFINER function does, and what it SETs ends with the
- * batch.  Events that it appends are linked to the one that it is called with.
- *
- * The limit of a call is kept by a timer that ticks a few times within it:
- * setting one for each call would cost more than many a handler.
+ * It runs as the projection's owner, and what it SETs ends with the batch.  Events
+ * that it appends are linked to the one that it is called with.
  */
 #include "postgres.h"
 
-#include <signal.h>
-
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
-#include "pgstat.h"
-#include "postmaster/bgworker.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
-#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 #include "base/errors.h"
 #include "catalog/catalog.h"
-#include "exec/spi.h"
+#include "exec/act_as.h"
 #include "projection/handler.h"
 #include "stream/cause.h"
 #include "stream/event.h"
 #include "compat.h"
-
-/* The timer ticks so often within the limit of a call, but not more often than this, in ms. */
-#define TICKS 10
-#define TICK_MIN 10
 
 struct EvsHandler
 {
@@ -55,78 +39,10 @@ struct EvsHandler
 	MemoryContext call_context; /* of one call; reset after each */
 	FmgrInfo	function;
 	Oid			event_type;
-	Oid			user;			/* before */
-	int			sec_context;
-	int			guc_level;
+	EvsActAs	act;
 	EvsCause	cause;			/* before */
-	bool		has_timer;
 	MemoryContextCallback callback; /* if it is not ended */
 };
-
-/* For the timer. */
-static volatile TimestampTz call_started = 0;
-static volatile sig_atomic_t timed_out = false;
-static volatile sig_atomic_t in_call = false;
-static int64 limit = 0;			/* microseconds; 0 = none */
-static TimeoutId timer = MAX_TIMEOUTS;
-
-static void
-tick(void)
-{
-	if (in_call && limit > 0 && call_started + limit <= GetCurrentTimestamp())
-	{
-		timed_out = true;
-		InterruptPending = true;
-		QueryCancelPending = true;
-	}
-}
-
-void
-evs_handler_interrupt(void)
-{
-	if (in_call)
-	{
-		InterruptPending = true;
-		QueryCancelPending = true;
-	}
-}
-
-bool
-evs_handler_timed_out(void)
-{
-	bool		result = timed_out;
-
-	timed_out = false;
-	return result;
-}
-
-/* false: none is wanted, or that of an outer handler is going already. */
-static bool
-start_timer(int ms)
-{
-	int			interval = Max(ms / TICKS, TICK_MIN);
-
-	if (ms == 0 || limit > 0)
-		return false;
-	timed_out = false;
-	limit = (int64) ms * 1000;
-	if (timer == MAX_TIMEOUTS)
-		timer = RegisterTimeout(USER_TIMEOUT, tick);
-	enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), interval),
-						 interval);
-	return true;
-}
-
-static void
-stop_timer(void)
-{
-	disable_timeout(timer, false);
-	limit = 0;
-	/* it may have fired when there was no call any more to end */
-	if (timed_out)
-		QueryCancelPending = false;
-	timed_out = false;
-}
 
 /* ---- the function ---- */
 
@@ -163,24 +79,6 @@ find_function(const EvsProjection *projection, Oid argument)
 	return function;
 }
 
-static void
-set_local(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
-/*
- * Deferred triggers run at the end of the transaction, as whoever has begun it:
- * who calls the handler of somebody else must not run his triggers, too.
- */
-static int
-restriction(Oid user, Oid owner)
-{
-	return SECURITY_LOCAL_USERID_CHANGE |
-		(user == owner ? 0 : SECURITY_RESTRICTED_OPERATION);
-}
-
 /* What an abort does not undo, when the handler's memory goes. */
 static void
 abandon(void *arg)
@@ -189,8 +87,7 @@ abandon(void *arg)
 
 	if (handler->projection == NULL)
 		return;
-	if (handler->has_timer)
-		stop_timer();
+	evs_act_abandon(&handler->act);
 	evs_cause_set(handler->cause);
 	handler->projection = NULL;
 }
@@ -210,15 +107,9 @@ evs_handler_begin(const EvsProjection *projection, bool may_wait)
 	handler->event_type = evs_catalog()->event_type;
 	argument = projection->batched ? get_array_type(handler->event_type) : handler->event_type;
 
-	GetUserIdAndSecContext(&handler->user, &handler->sec_context);
-	handler->guc_level = NewGUCNestLevel();
 	handler->cause = evs_cause_get();
-	SetUserIdAndSecContext(owner, handler->sec_context | restriction(handler->user, owner));
-	set_local("search_path", projection->search_path);
-	if (may_wait && MyBgworkerEntry != NULL)
-		set_local("lock_timeout", "0");
+	evs_act_begin(&handler->act, owner, projection->search_path, projection->timeout, may_wait);
 	fmgr_info(find_function(projection, argument), &handler->function);
-	handler->has_timer = start_timer(projection->timeout);
 	handler->callback.func = abandon;
 	handler->callback.arg = handler;
 	MemoryContextRegisterResetCallback(handler->context, &handler->callback);
@@ -229,61 +120,16 @@ void
 evs_handler_end(EvsHandler *handler)
 {
 	abandon(handler);
-	/* not what it has set, either */
-	AtEOXact_GUC(false, handler->guc_level);
-	SetUserIdAndSecContext(handler->user, handler->sec_context);
+	evs_act_end(&handler->act);
 	MemoryContextDelete(handler->context);
 }
 
 /* ---- calls ---- */
 
-static Datum
-call(EvsHandler *handler, Datum argument, bool *isnull)
-{
-	LOCAL_FCINFO(fcinfo, 1);
-	PgStat_FunctionCallUsage usage;
-	bool		was_in_call = in_call;
-	Datum		result = (Datum) 0;
-
-	InitFunctionCallInfoData(*fcinfo, &handler->function, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = argument;
-	fcinfo->args[0].isnull = false;
-	pgstat_init_function_usage(fcinfo, &usage);
-	if (handler->has_timer)
-		call_started = GetCurrentTimestamp();
-	in_call = true;
-	PG_TRY();
-	{
-		result = FunctionCallInvoke(fcinfo);
-	}
-	PG_FINALLY();
-	{
-		in_call = was_in_call;
-	}
-	PG_END_TRY();
-	pgstat_end_function_usage(&usage, true);
-	CommandCounterIncrement();
-	*isnull = fcinfo->isnull;
-	return result;
-}
-
 void
 evs_handler_check_constraints(EvsHandler *handler)
 {
-	bool		was_in_call = in_call;
-
-	if (handler->has_timer)
-		call_started = GetCurrentTimestamp();
-	in_call = true;
-	PG_TRY();
-	{
-		evs_spi_run_alone("SET CONSTRAINTS ALL IMMEDIATE");
-	}
-	PG_FINALLY();
-	{
-		in_call = was_in_call;
-	}
-	PG_END_TRY();
+	evs_act_check_constraints(&handler->act);
 }
 
 static void
@@ -307,7 +153,7 @@ call_for(EvsHandler *handler, const EvsHandledEvent *event, bool *isnull)
 
 	error_context_stack = &frame;
 	evs_cause_set(cause);
-	result = call(handler, event->event, isnull);
+	result = evs_act_call(&handler->act, &handler->function, event->event, isnull);
 	error_context_stack = frame.previous;
 	MemoryContextSwitchTo(old);
 	return result;
@@ -338,12 +184,13 @@ evs_handler_call_batch(EvsHandler *handler, const EvsHandledEvent *const *events
 {
 	MemoryContext old = MemoryContextSwitchTo(handler->call_context);
 	Datum	   *elements = palloc(sizeof(Datum) * n);
+	ArrayType  *array;
 	bool		isnull;
 
 	for (int i = 0; i < n; i++)
 		elements[i] = events[i]->event;
-	(void) call(handler, PointerGetDatum(construct_array(elements, n, handler->event_type, -1, false,
-														 TYPALIGN_DOUBLE)), &isnull);
+	array = construct_array(elements, n, handler->event_type, -1, false, TYPALIGN_DOUBLE);
+	(void) evs_act_call(&handler->act, &handler->function, PointerGetDatum(array), &isnull);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(handler->call_context);
 }
@@ -376,22 +223,4 @@ evs_handler_get_event(EvsLogCursor *cursor, Datum data, EvsHandledEvent *event)
 	event->event_id = *DatumGetUUIDP(values[EVS_EVENT_EVENT_ID]);
 	event->correlation_id = nulls[EVS_EVENT_CORRELATION_ID] ? NULL :
 		DatumGetTextPCopy(values[EVS_EVENT_CORRELATION_ID]);
-}
-
-bool
-evs_handler_error_is_transient(int sqlerrcode)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case MAKE_SQLSTATE('0', '8', '0', '0', '0'):
-		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):
-		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):
-		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):
-		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):
-			return true;
-	}
-	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION ||
-		sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE ||
-		sqlerrcode == ERRCODE_UNDEFINED_TABLE || sqlerrcode == ERRCODE_UNDEFINED_SCHEMA;
 }

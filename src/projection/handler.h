@@ -48,21 +48,7 @@ extern Datum evs_handler_transform(EvsHandler *handler, const EvsHandledEvent *e
 /* Check constraints, and run triggers, that were deferred: as a call, which can be ended. */
 extern void evs_handler_check_constraints(EvsHandler *handler);
 
-/* Was the call that has just thrown ended by the limit?  Asked once. */
-extern bool evs_handler_timed_out(void);
-
 /* The event that the cursor is on, in the current memory context. */
 extern void evs_handler_get_event(EvsLogCursor *cursor, Datum data, EvsHandledEvent *event);
-
-/*
- * A worker is to end: interrupt a call that is going on.  For signal handlers.
- */
-extern void evs_handler_interrupt(void);
-
-/*
- * Is this an error that says nothing about the event?  Of resources, operators and
- * other sessions; and that a table, a schema or a right has gone.
- */
-extern bool evs_handler_error_is_transient(int sqlerrcode);
 
 #endif							/* EVSTORE_HANDLER_H */

@@ -26,6 +26,7 @@
 #include "base/guc.h"
 #include "base/xact.h"
 #include "catalog/catalog.h"
+#include "exec/act_as.h"
 #include "projection/handler.h"
 #include "projection/inline.h"
 #include "stream/append.h"
@@ -127,14 +128,14 @@ run_handler(InlineBatch *batch)
 	PG_CATCH();
 	{
 		ErrorData  *error;
-		bool		timed_out = evs_handler_timed_out();
+		bool		timed_out = evs_act_timed_out();
 
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();
 		if (timed_out)
 			error->message = psprintf("the handler was ended after %d ms",
 									  batch->projection->timeout);
-		else if (evs_handler_error_is_transient(error->sqlerrcode) ||
+		else if (evs_error_is_transient(error->sqlerrcode) ||
 				 error->sqlerrcode == ERRCODE_EVS_HANDLER_FAILED)
 			PG_RE_THROW();
 		FlushErrorState();

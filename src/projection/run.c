@@ -30,6 +30,7 @@
 #include "base/errors.h"
 #include "base/xact.h"
 #include "catalog/catalog.h"
+#include "exec/act_as.h"
 #include "exec/spi.h"
 #include "projection/handler.h"
 #include "projection/progress.h"
@@ -260,10 +261,10 @@ examine_error(Batch *batch)
 {
 	ErrorData  *error = batch->error;
 
-	if (evs_handler_timed_out())
+	if (evs_act_timed_out())
 		error->message = psprintf("the handler was ended after %d ms",
 								  batch->projection->timeout);
-	else if (evs_handler_error_is_transient(error->sqlerrcode))
+	else if (evs_error_is_transient(error->sqlerrcode))
 		ReThrowError(error);
 	batch->run->error = error->message;
 	batch->run->had_error = true;

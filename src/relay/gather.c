@@ -26,6 +26,7 @@
 #include "base/debug_point.h"
 #include "base/errors.h"
 #include "catalog/catalog.h"
+#include "exec/act_as.h"
 #include "projection/handler.h"
 #include "relay/host.h"
 #include "stream/event.h"
@@ -194,9 +195,9 @@ transform(Reading *reading, EvsMessage *message, Datum data, EvsLogCursor *curso
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		if (evs_handler_timed_out())
+		if (evs_act_timed_out())
 			error->message = "the transform was ended by its time limit";
-		else if (evs_handler_error_is_transient(error->sqlerrcode))
+		else if (evs_error_is_transient(error->sqlerrcode))
 			ReThrowError(error);
 		evs_host_fail(reading->host, message, "retry", NULL, error->message, -1);
 	}

@@ -340,7 +340,7 @@ make_ids(EvsBatch *batch)
 	{
 		if (batch->events[i].has_event_id)
 			callers = true;
-		else
+		else if (!batch->events[i].has_own_id)
 			evs_uuid7(&batch->events[i].event_id);
 	}
 	return callers;

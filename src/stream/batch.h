@@ -28,7 +28,8 @@ typedef struct EvsNewEvent
 	Jsonb	   *data;			/* NULL = {} */
 	Jsonb	   *metadata;		/* as the caller passed it, or NULL */
 	int32		schema_version;
-	bool		has_event_id;
+	bool		has_event_id;	/* the caller's */
+	bool		has_own_id;		/* event_id has been made by evs_uuid7() already */
 	bool		has_causation_id;
 	bool		has_occurred_at;
 	pg_uuid_t	event_id;

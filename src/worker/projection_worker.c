@@ -29,8 +29,8 @@
 #include "base/errors.h"
 #include "base/shmem.h"
 #include "catalog/catalog.h"
+#include "exec/act_as.h"
 #include "projection/definition.h"
-#include "projection/handler.h"
 #include "projection/rebuild.h"
 #include "projection/run.h"
 #include "stream/in_flight.h"
@@ -470,7 +470,7 @@ handle_sigterm(SIGNAL_ARGS)
 	int			save_errno = errno;
 
 	ShutdownRequestPending = true;
-	evs_handler_interrupt();
+	evs_act_interrupt();
 	SetLatch(MyLatch);
 	errno = save_errno;
 }

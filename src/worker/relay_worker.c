@@ -27,7 +27,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/shmem.h"
-#include "projection/handler.h"
+#include "exec/act_as.h"
 #include "relay/host.h"
 #include "subscription/definition.h"
 #include "worker/worker.h"
@@ -347,7 +347,7 @@ handle_sigterm(SIGNAL_ARGS)
 	int			save_errno = errno;
 
 	ShutdownRequestPending = true;
-	evs_handler_interrupt();
+	evs_act_interrupt();
 	SetLatch(MyLatch);
 	errno = save_errno;
 }
