@@ -10,6 +10,8 @@
 #ifndef EVSTORE_SAGA_DEFINITION_H
 #define EVSTORE_SAGA_DEFINITION_H
 
+#include "nodes/pg_list.h"
+
 #include "asl/choice.h"
 #include "asl/path.h"
 #include "asl/template.h"
@@ -73,6 +75,7 @@ typedef struct EvsChoice
 	EvsAslRule *rule;
 	EvsAslTemplate *assign;		/* or NULL */
 	int			next;
+	char	   *label;			/* the rule in short, for people */
 } EvsChoice;
 
 /* How what a state has done is undone. */
@@ -162,17 +165,46 @@ typedef enum EvsOnDeadline
 	EVS_DEADLINE_FAIL			/* ends timed_out, nothing undone */
 } EvsOnDeadline;
 
+/* Option start_on: events that start an instance. */
+typedef struct EvsSagaTrigger
+{
+	Jsonb	   *filter;			/* of a subscription; "type": "X" has become {"types": ["X"]} */
+	EvsAslPath *input;			/* of the event, as to_jsonb() makes it; default $.data */
+	EvsAslPath *business_key;	/* of the event; NULL: by the option business_key, if there is one */
+} EvsSagaTrigger;
+
+/* Option correlate: whom an event of a type is for. */
+typedef struct EvsSagaCorrelation
+{
+	char	   *type;
+	EvsAslPath *key;			/* of the event */
+} EvsSagaCorrelation;
+
+/* What a Task or a compensator names, and where: for checks that need the catalog. */
+typedef struct EvsResourceUse
+{
+	const EvsResource *resource;
+	char	   *path;			/* JSON path, in the document as it was given */
+	bool		compensates;
+} EvsResourceUse;
+
 typedef struct EvsSagaDefinition
 {
 	EvsMachine *machine;
 	Jsonb	   *options;		/* as given, or {} */
+	List	   *resources;		/* of EvsResourceUse */
 	EvsAslPath *business_key;	/* of the input, or NULL */
+	List	   *start_on;		/* of EvsSagaTrigger */
+	List	   *correlate;		/* of EvsSagaCorrelation */
 	int			priority;		/* 0 first, 9 last; default 5 */
 	double		deadline;		/* seconds of an instance, 0 = none; machine TimeoutSeconds counts too */
 	EvsOnDeadline on_deadline;
 	bool		compensates;	/* on a failure that nothing catches; default true */
 	int			max_transitions;	/* of an instance; then it fails with States.Runtime; default 25,000 */
 	int			max_data;		/* bytes of a state's input or output; default 262,144 */
+	double		retention;		/* seconds after its end that an instance is kept; -1 = for ever, the default */
+	int			workers;		/* of this saga at the same time; default 1 */
+	double		statement_timeout;	/* seconds, of a SQL or append step; 0 = none; default 60 */
 } EvsSagaDefinition;
 
 /* What is wrong with a definition. */
@@ -191,12 +223,25 @@ typedef struct EvsSagaProblem
  */
 extern EvsSagaDefinition *evs_saga_compile(Jsonb *definition, List **problems);
 
-/* The envelope of a definition in any of the three forms; it is valid. */
+/* The same, but it throws VS010 for the first error; the DETAIL has all problems. */
+extern EvsSagaDefinition *evs_saga_compile_or_throw(Jsonb *definition);
+
+/*
+ * The envelope of a definition in any of the three forms, which is valid: with all of its
+ * members, so that the same saga gives the same envelope.
+ */
 extern Jsonb *evs_saga_envelope(Jsonb *definition);
 
-/* "Mermaid" or "dot" text of a valid definition. */
+/* A state by its name, or -1. */
+extern int	evs_machine_find(const EvsMachine *machine, const char *name);
+
+/* All resources that states and compensators name: a List of EvsResourceUse. */
+extern List *evs_saga_resources(const EvsSagaDefinition *definition);
+
+/* A diagram in the language of Mermaid or of Graphviz. */
 extern char *evs_saga_graph_text(const EvsSagaDefinition *definition, const char *title, bool dot);
 
+/* "sql", "append", ... */
 extern const char *evs_resource_kind_name(EvsResourceKind kind);
 
 #endif							/* EVSTORE_SAGA_DEFINITION_H */
