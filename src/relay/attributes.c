@@ -16,8 +16,8 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "base/utf8.h"
 #include "relay/encoding.h"
-#include "relay/utf8.h"
 #include "compat.h"
 
 /* Attributes that every event can have. */

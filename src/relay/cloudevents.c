@@ -10,8 +10,8 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "base/utf8.h"
 #include "relay/encoding.h"
-#include "relay/utf8.h"
 #include "compat.h"
 
 /* Of header names: "token" of RFC 9110. */

@@ -18,12 +18,12 @@
 #include "utils/fmgrprotos.h"
 
 #include "base/errors.h"
+#include "base/utf8.h"
 #include "catalog/catalog.h"
 #include "exec/spi.h"
 #include "relay/secret.h"
 #include "relay/secret_cipher.h"
 #include "relay/secret_key.h"
-#include "relay/utf8.h"
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(evs_create_secret);

@@ -8,8 +8,8 @@
 #include "postgres.h"
 
 #include "base/errors.h"
+#include "base/utf8.h"
 #include "relay/template.h"
-#include "relay/utf8.h"
 #include "compat.h"
 
 typedef enum PartKind

@@ -11,7 +11,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
-#include "relay/utf8.h"
+#include "base/utf8.h"
 #include "compat.h"
 
 static bool
@@ -23,11 +23,15 @@ is_ascii(const char *text, int length)
 	return true;
 }
 
-/* The other encodings of a server have one byte for ASCII, and no ASCII byte in others. */
+/*
+ * The other encodings of a server have one byte for ASCII, and no ASCII byte in others.
+ * length bytes from one encoding in the other, one of them the server's; NULL: a
+ * character has none there.
+ */
 static const char *
-convert(const char *text, int length)
+convert(int from, int to, const char *text, int length)
 {
-	Oid			proc = FindDefaultConversionProc(GetDatabaseEncoding(), PG_UTF8);
+	Oid			proc = FindDefaultConversionProc(from, to);
 	Size		size = (Size) length * MAX_CONVERSION_GROWTH + 1;
 	char	   *result;
 
@@ -36,9 +40,9 @@ convert(const char *text, int length)
 	if (size > INT_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("text is too long to be converted to UTF8")));
+				 errmsg("text is too long to be converted to %s", pg_encoding_to_char(to))));
 	result = MemoryContextAllocHuge(CurrentMemoryContext, size);
-	if (pg_do_encoding_conversion_buf(proc, GetDatabaseEncoding(), PG_UTF8,
+	if (pg_do_encoding_conversion_buf(proc, from, to,
 									  (unsigned char *) unconstify(char *, text), length,
 									  (unsigned char *) result, (int) size, true) < length)
 	{
@@ -57,7 +61,18 @@ evs_utf8_from(const char *text, int length)
 		return text;
 	if (GetDatabaseEncoding() == PG_SQL_ASCII)
 		return pg_verify_mbstr(PG_UTF8, text, length, true) ? text : NULL;
-	return convert(text, length);
+	return convert(GetDatabaseEncoding(), PG_UTF8, text, length);
+}
+
+const char *
+evs_utf8_to(const char *utf8, int length)
+{
+	if (!pg_verify_mbstr(PG_UTF8, utf8, length, true))
+		return NULL;
+	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII ||
+		is_ascii(utf8, length))
+		return utf8;
+	return convert(PG_UTF8, GetDatabaseEncoding(), utf8, length);
 }
 
 const char *

@@ -13,7 +13,14 @@
  */
 extern const char *evs_utf8_from(const char *text, int length);
 
-/* The same for a text that ends with a zero byte. */
+/*
+ * The way back: bytes that should be UTF-8, with a zero byte at the end, in the encoding
+ * of the database.  NULL if they are none, have a zero byte among them, or a character
+ * that the database cannot have.
+ */
+extern const char *evs_utf8_to(const char *utf8, int length);
+
+/* evs_utf8_from() for a text that ends with a zero byte. */
 extern const char *evs_utf8(const char *text);
 
 /* Does a text in UTF-8 have control characters: U+0000 to U+001F, U+007F to U+009F? */
