@@ -127,30 +127,34 @@ set_jsonb(JsonbValue *value, Jsonb *jsonb)
 	return true;
 }
 
-/* The same digits as _rfc3339() in SQL. */
-static bool
-set_time(JsonbValue *value, TimestampTz time)
+char *
+evs_document_format_time(TimestampTz time)
 {
 	struct pg_tm tm;
 	fsec_t		fsec;
 	StringInfoData buf;
 
-	initStringInfo(&buf);
 	if (TIMESTAMP_NOT_FINITE(time) || timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
-		appendStringInfoString(&buf, TIMESTAMP_IS_NOBEGIN(time) ? "-infinity" : "infinity");
-	else
+		return pstrdup(TIMESTAMP_IS_NOBEGIN(time) ? "-infinity" : "infinity");
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "%04d-%02d-%02dT%02d:%02d:%02d", tm.tm_year, tm.tm_mon, tm.tm_mday,
+					 tm.tm_hour, tm.tm_min, tm.tm_sec);
+	if (fsec != 0)
 	{
-		appendStringInfo(&buf, "%04d-%02d-%02dT%02d:%02d:%02d", tm.tm_year, tm.tm_mon, tm.tm_mday,
-						 tm.tm_hour, tm.tm_min, tm.tm_sec);
-		if (fsec != 0)
-		{
-			appendStringInfo(&buf, ".%06d", (int) fsec);
-			while (buf.data[buf.len - 1] == '0')
-				buf.data[--buf.len] = '\0';
-		}
-		appendStringInfoChar(&buf, 'Z');
+		appendStringInfo(&buf, ".%06d", (int) fsec);
+		while (buf.data[buf.len - 1] == '0')
+			buf.data[--buf.len] = '\0';
 	}
-	return set_string(value, buf.data, buf.len);
+	appendStringInfoChar(&buf, 'Z');
+	return buf.data;
+}
+
+static bool
+set_time(JsonbValue *value, TimestampTz time)
+{
+	char	   *s = evs_document_format_time(time);
+
+	return set_string(value, s, strlen(s));
 }
 
 static bool

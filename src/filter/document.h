@@ -8,6 +8,7 @@
 #ifndef EVSTORE_DOCUMENT_H
 #define EVSTORE_DOCUMENT_H
 
+#include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 
 /* Columns of the composite type evstore.event. */
@@ -100,6 +101,9 @@ extern bool evs_document_json_member(const JsonbValue *object, const char *key, 
 
 /* A string, number or boolean as text; NULL for anything else. */
 extern char *evs_json_to_string(const JsonbValue *value);
+
+/* RFC 3339 in UTC, with the same digits as _rfc3339() in SQL. */
+extern char *evs_document_format_time(TimestampTz time);
 
 /* In lower case, by the rules of the database. */
 extern char *evs_fold_case(const char *s, int len);
