@@ -12,9 +12,11 @@
 #include "access/genam.h"
 #include "access/tableam.h"
 #include "catalog/pg_proc.h"
+#include "common/jsonapi.h"
 #include "executor/execExpr.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
@@ -149,6 +151,17 @@ evs_lock_held_by_me(const LOCKTAG *tag, LOCKMODE mode)
 	return LockHeldByMe(tag, mode, false);
 #else
 	return LockHeldByMe(tag, mode);
+#endif
+}
+
+/* 17 can have the context where the caller wants it; strings are unescaped, and so checked */
+static inline JsonLexContext *
+evs_json_lex_context(char *json, int len)
+{
+#if PG_VERSION_NUM >= 170000
+	return makeJsonLexContextCstringLen(NULL, json, len, GetDatabaseEncoding(), true);
+#else
+	return makeJsonLexContextCstringLen(json, len, GetDatabaseEncoding(), true);
 #endif
 }
 

@@ -12,6 +12,7 @@
 #define EVSTORE_ASL_H
 
 #include "common/pg_prng.h"
+#include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 
 typedef struct EvsAslError
