@@ -58,28 +58,43 @@ part_of(const EvsPart *field)
 	return field->key;
 }
 
-/* Which of the steps has this name? */
-static int
-find_step(const EvsCompiler *compiler, const char *name)
+/* The step of this name, as it was given. */
+static bool
+find_step(const EvsCompiler *compiler, const char *name, EvsPart *step)
 {
-	EvsPart	root = evs_part_root(compiler->given);
-	EvsPart	steps;
-	EvsPart	step;
-	EvsPart	member;
+	EvsPart		root = evs_part_root(compiler->given);
+	EvsPart		steps;
+	EvsPart		member;
 	EvsEach		each;
 
 	if (!evs_part_get(&root, "steps", &steps))
-		return -1;
+		return false;
 	evs_part_begin(&each, &steps);
-	while (evs_part_next(&each, &steps, &step))
-		if (evs_part_get(&step, "name", &member) && member.value.type == jbvString &&
+	while (evs_part_next(&each, &steps, step))
+		if (evs_part_get(step, "name", &member) && member.value.type == jbvString &&
 			member.value.val.string.len == strlen(name) &&
 			memcmp(member.value.val.string.val, name, strlen(name)) == 0)
-			return step.index;
-	return -1;
+			return true;
+	return false;
 }
 
 static void append_path(const EvsCompiler *compiler, StringInfo buf, const EvsPart *field);
+
+/* A field of a compensator, whose resource may be all that was given. */
+static void
+append_compensator_path(const EvsPart *step, StringInfo buf, const char *key)
+{
+	EvsPart		compensate;
+
+	if (strcmp(key, "Pivot") == 0)
+		appendStringInfoString(buf, ".pivot");
+	else
+	{
+		appendStringInfoString(buf, ".compensate");
+		if (evs_part_get(step, "compensate", &compensate) && evs_part_is_object(&compensate))
+			append_key(buf, key);
+	}
+}
 
 /*
  * A field of the envelope that steps have become: asl.States.<name>.<field> is
@@ -90,22 +105,20 @@ append_step_path(const EvsCompiler *compiler, StringInfo buf, const EvsPart *fie
 {
 	int			depth = depth_of(field);
 	bool		compensates = depth > 0 && strcmp(part_of(field), "compensation") == 0;
+	EvsPart		step;
 
 	if (depth == 0 || depth > 4 || (!compensates && strcmp(part_of(field), "asl") != 0))
 		return false;
-	if (depth <= 2)
-		appendStringInfoString(buf, "$.steps");
-	else if (depth == 3)
-		appendStringInfo(buf, "$.steps[%d]%s", find_step(compiler, field->key),
-						 compensates ? ".compensate" : "");
-	else
-	{
-		append_path(compiler, buf, field->up);
-		if (compensates)
-			append_key(buf, field->key);
-		else
-			append_key(buf, evs_step_member(field->key));
-	}
+	appendStringInfoString(buf, "$.steps");
+	if (depth < 3 || !find_step(compiler, depth == 3 ? field->key : field->up->key, &step))
+		return true;
+	appendStringInfo(buf, "[%d]", step.index);
+	if (depth == 3 && compensates)
+		appendStringInfoString(buf, ".compensate");
+	else if (depth == 4 && compensates)
+		append_compensator_path(&step, buf, field->key);
+	else if (depth == 4)
+		append_key(buf, evs_step_member(field->key));
 	return true;
 }
 
@@ -148,6 +161,8 @@ add_problem(EvsCompiler *compiler, char *path, bool is_error, char *message)
 	*compiler->problems = lappend(*compiler->problems, problem);
 	compiler->failed |= is_error;
 }
+
+static char *format_message(const char *format, va_list args) pg_attribute_printf(1, 0);
 
 static char *
 format_message(const char *format, va_list args)
