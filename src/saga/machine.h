@@ -14,6 +14,7 @@
 #define EVSTORE_SAGA_MACHINE_H
 
 #include "nodes/pg_list.h"
+#include "utils/timestamp.h"
 
 #include "saga/definition.h"
 
@@ -48,11 +49,11 @@ typedef enum EvsSagaEventKind
 	EVS_SAGA_ADVANCE,			/* go on by one piece of work: see machine.c */
 	EVS_SAGA_STEP_SUCCEEDED,	/* step, data = output */
 	EVS_SAGA_STEP_FAILED,		/* step, error, cause, outcome */
-	EVS_SAGA_HEARTBEAT,			/* step: its heartbeat is due again later */
+	EVS_SAGA_HEARTBEAT,			/* step: now is when its last sign of life came */
 	EVS_SAGA_CANCEL,			/* compensate, or just stop */
 	EVS_SAGA_RETRY,				/* redrive: a failed, timed_out or cancelled one from the state that failed, a compensation that failed */
 	EVS_SAGA_RESOLVE,			/* a compensation that failed: outcome text in error: "compensated", "failed" or "skip" (this compensator, the others go on) */
-	EVS_SAGA_COMPENSATE,		/* undo one that has succeeded: for parents.  Or a list of compensations in data (SG-10), see README */
+	EVS_SAGA_COMPENSATE			/* undo all that it has done; with data, a list of compensations, just these: see README.md */
 } EvsSagaEventKind;
 
 typedef struct EvsSagaEvent
@@ -70,6 +71,7 @@ typedef struct EvsSagaEvent
 	const char *saga_id;
 	const char *saga;			/* name of the definition */
 	const char *business_key;	/* or NULL */
+	Jsonb	   *input;			/* of the instance: what START had as data */
 	TimestampTz started_at;
 	/* Task tokens are made by whoever calls; $$.Task.Token must be known while a step starts. */
 	const char *token;			/* of the step that this event may start */
@@ -80,9 +82,9 @@ typedef struct EvsSagaEvent
 typedef enum EvsSagaActionKind
 {
 	EVS_ACTION_START_STEP,		/* a task or a compensator */
-	EVS_ACTION_CANCEL_STEP,		/* nobody waits for its reply any more: withdraw it; step */
-	EVS_ACTION_RECORD,			/* an event of the history: type, data */
-	EVS_ACTION_END				/* status, data = output, or error and cause */
+	EVS_ACTION_CANCEL_STEP,		/* nobody waits for its reply any more: step, outcome; error: it has timed out, else it is withdrawn */
+	EVS_ACTION_RECORD,			/* an event of the history: type, data; step and outcome, if they are known now */
+	EVS_ACTION_END				/* status, data = output, or error and cause.  Again after a retry or an order to compensate */
 } EvsSagaActionKind;
 
 typedef struct EvsSagaAction
@@ -102,6 +104,7 @@ typedef struct EvsSagaAction
 	/* RECORD: type of the event; END: the status */
 	const char *type;
 	EvsSagaStatus status;
+	EvsOutcome	outcome;		/* of the step */
 	Jsonb	   *data;
 	const char *error;
 	const char *cause;
