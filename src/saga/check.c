@@ -82,7 +82,7 @@ check_reached(EvsCompiler *compiler, const EvsMachine *machine, const EvsPart *s
 		ends |= is_terminal(&machine->states[i]);
 	}
 	if (!ends)
-		evs_compile_error(compiler, states, "have none that is an end: End, Succeed or Fail");
+		evs_compile_error(compiler, states, "must have an end: a state with End, or of the type Succeed or Fail");
 }
 
 /* ---- circles ---- */

@@ -13,7 +13,7 @@
 /* Longer ones are cut: the whole rule is in the definition. */
 #define LABEL_MAX	60
 
-static void append_rule(StringInfo buf, const EvsPart *rule);
+static void append_rule(StringInfo buf, const EvsPart *rule, bool is_nested);
 
 static void
 append_string(StringInfo buf, const EvsPart *field)
@@ -36,7 +36,7 @@ append_list(StringInfo buf, const EvsPart *list, const char *word)
 	{
 		if (element.index > 0)
 			appendStringInfo(buf, " %s ", word);
-		append_rule(buf, &element);
+		append_rule(buf, &element, true);
 	}
 }
 
@@ -63,21 +63,25 @@ append_test(StringInfo buf, const EvsPart *rule)
 }
 
 static void
-append_rule(StringInfo buf, const EvsPart *rule)
+append_rule(StringInfo buf, const EvsPart *rule, bool is_nested)
 {
-	EvsPart	field;
+	EvsPart		rules;
+	bool		is_and;
 
 	check_stack_depth();
 	if (!evs_part_is_object(rule) || buf->len > LABEL_MAX)
 		return;
-	if (evs_part_get(rule, "And", &field))
-		append_list(buf, &field, "and");
-	else if (evs_part_get(rule, "Or", &field))
-		append_list(buf, &field, "or");
-	else if (evs_part_get(rule, "Not", &field))
+	is_and = evs_part_get(rule, "And", &rules);
+	if (is_and || evs_part_get(rule, "Or", &rules))
+	{
+		appendStringInfoString(buf, is_nested ? "(" : "");
+		append_list(buf, &rules, is_and ? "and" : "or");
+		appendStringInfoString(buf, is_nested ? ")" : "");
+	}
+	else if (evs_part_get(rule, "Not", &rules))
 	{
 		appendStringInfoString(buf, "not ");
-		append_rule(buf, &field);
+		append_rule(buf, &rules, true);
 	}
 	else
 		append_test(buf, rule);
@@ -93,6 +97,6 @@ evs_rule_label(const EvsPart *rule)
 	if (evs_part_get(rule, "Comment", &comment) && comment.value.type == jbvString)
 		append_string(&buf, &comment);
 	else
-		append_rule(&buf, rule);
+		append_rule(&buf, rule, false);
 	return buf.data;
 }

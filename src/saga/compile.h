@@ -46,7 +46,7 @@ typedef struct EvsNamedState
 
 typedef struct EvsCompiler
 {
-	EvsSagaForm form;
+	EvsSagaForm form;			/* of what is compiled now; while it is made from the given one, an envelope */
 	Jsonb	   *given;
 	List	  **problems;
 	bool		failed;			/* there is an error among them */
@@ -172,7 +172,7 @@ extern Jsonb *evs_steps_envelope(EvsCompiler *compiler, Jsonb *definition);
 /* Its members are those that steps may have: what it is called in the Task that it becomes. */
 extern const char *evs_step_member(const char *field);
 
-/* definition.c */
+/* definition.c: an envelope with all of its members. */
 extern Jsonb *evs_envelope_build(Jsonb *asl, Jsonb *compensation, Jsonb *options);
 
 #endif							/* EVSTORE_SAGA_COMPILE_H */

@@ -52,8 +52,7 @@ make_envelope(EvsCompiler *compiler)
 
 	if (!evs_part_object(compiler, &root))
 		return NULL;
-	compiler->form = form_of(&root);
-	switch (compiler->form)
+	switch (form_of(&root))
 	{
 		case EVS_FORM_ENVELOPE:
 			evs_part_only(compiler, &root, known);
@@ -61,6 +60,7 @@ make_envelope(EvsCompiler *compiler)
 									  evs_asl_member(compiler->given, "compensation"),
 									  evs_asl_member(compiler->given, "options"));
 		case EVS_FORM_ASL:
+			compiler->form = EVS_FORM_ASL;
 			return evs_envelope_build(compiler->given, NULL, NULL);
 		case EVS_FORM_STEPS:
 			return evs_steps_envelope(compiler, compiler->given);

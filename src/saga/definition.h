@@ -192,7 +192,7 @@ typedef struct EvsSagaDefinition
 {
 	EvsMachine *machine;
 	Jsonb	   *options;		/* as given, or {} */
-	List	   *resources;		/* of EvsResourceUse */
+	List	   *resources;		/* of EvsResourceUse: all that states and compensators name */
 	EvsAslPath *business_key;	/* of the input, or NULL */
 	List	   *start_on;		/* of EvsSagaTrigger */
 	List	   *correlate;		/* of EvsSagaCorrelation */
@@ -234,9 +234,6 @@ extern Jsonb *evs_saga_envelope(Jsonb *definition);
 
 /* A state by its name, or -1. */
 extern int	evs_machine_find(const EvsMachine *machine, const char *name);
-
-/* All resources that states and compensators name: a List of EvsResourceUse. */
-extern List *evs_saga_resources(const EvsSagaDefinition *definition);
 
 /* A diagram in the language of Mermaid or of Graphviz. */
 extern char *evs_saga_graph_text(const EvsSagaDefinition *definition, const char *title, bool dot);

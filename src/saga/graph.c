@@ -10,6 +10,7 @@
 
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/json.h"
 
 #include "saga/definition.h"
 #include "compat.h"
@@ -20,7 +21,7 @@ typedef struct Graph
 	bool		dot;
 	int			depth;
 	int			nstates;		/* that have a number */
-	int			nends;			/* DOT: a point for each beginning and each end */
+	int			nends;			/* DOT: a point for the end of each machine */
 } Graph;
 
 /* A machine that is being drawn. */
@@ -34,7 +35,7 @@ typedef struct Drawing
 	int			end;			/* DOT: the number of the point */
 } Drawing;
 
-static void draw_machine(Graph *graph, const EvsMachine *machine);
+static void draw_machine(Graph *graph, const EvsMachine *machine, int container);
 
 /* ---- text ---- */
 
@@ -45,17 +46,22 @@ begin_line(Graph *graph)
 		appendStringInfoChar(&graph->buf, '\t');
 }
 
-/* Mermaid knows entities, and has its own meaning for some characters; DOT has \. */
+/*
+ * Mermaid has entities for what means something to it: more of that in the label of an
+ * edge, which is not quoted.  DOT has \.
+ */
 static void
-append_label(Graph *graph, const char *text)
+append_label(Graph *graph, const char *text, bool is_quoted)
 {
+	const char *special = is_quoted ? "\"#<>&" : "\"#<>&:;{}[]";
+
 	for (; *text != '\0'; text++)
 	{
 		if ((unsigned char) *text < ' ' || *text == 0x7f)
 			appendStringInfoChar(&graph->buf, ' ');
 		else if (graph->dot && (*text == '"' || *text == '\\'))
 			appendStringInfo(&graph->buf, "\\%c", *text);
-		else if (!graph->dot && strchr("\"#;:<>&{}[]", *text) != NULL)
+		else if (!graph->dot && strchr(special, *text) != NULL)
 			appendStringInfo(&graph->buf, "#%d;", *text);
 		else
 			appendStringInfoChar(&graph->buf, *text);
@@ -67,7 +73,7 @@ append_state(Graph *graph, int id, const char *label, const char *attributes)
 {
 	begin_line(graph);
 	appendStringInfo(&graph->buf, graph->dot ? "s%d [label=\"" : "state \"", id);
-	append_label(graph, label);
+	append_label(graph, label, true);
 	if (graph->dot)
 		appendStringInfo(&graph->buf, "\"%s]\n", attributes);
 	else
@@ -83,24 +89,24 @@ append_edge(Drawing *drawing, int from, int to, const char *label, const char *a
 
 	begin_line(graph);
 	if (from == 0)
-		appendStringInfo(buf, graph->dot ? "b%d" : "[*]", drawing->end);
+		appendStringInfoString(buf, graph->dot ? "begin" : "[*]");
 	else
 		appendStringInfo(buf, "s%d", from);
 	appendStringInfoString(buf, graph->dot ? " -> " : " --> ");
 	if (to == 0)
-		appendStringInfo(buf, graph->dot ? "e%d" : "[*]", drawing->end);
+		appendStringInfo(buf, graph->dot ? "end%d" : "[*]", drawing->end);
 	else
 		appendStringInfo(buf, "s%d", to);
 	if (graph->dot && (label != NULL || *attributes != '\0'))
 	{
 		appendStringInfoString(buf, " [label=\"");
-		append_label(graph, label != NULL ? label : "");
+		append_label(graph, label != NULL ? label : "", true);
 		appendStringInfo(buf, "\"%s]", attributes);
 	}
 	else if (label != NULL)
 	{
 		appendStringInfoString(buf, ": ");
-		append_label(graph, label);
+		append_label(graph, label, false);
 	}
 	appendStringInfoChar(buf, '\n');
 }
@@ -170,7 +176,7 @@ draw_container(Graph *graph, const EvsSagaState *state, int id)
 			begin_line(graph);
 			appendStringInfoString(&graph->buf, "--\n");
 		}
-		draw_machine(graph, state->branches[i]);
+		draw_machine(graph, state->branches[i], id);
 	}
 	graph->depth--;
 	begin_line(graph);
@@ -248,29 +254,29 @@ draw_edges(Drawing *drawing, const EvsSagaState *state, int id)
 }
 
 static void
-draw_points(Drawing *drawing)
+draw_end_point(Drawing *drawing)
 {
 	Graph	   *graph = drawing->graph;
 
 	drawing->end = ++graph->nends;
 	begin_line(graph);
-	appendStringInfo(&graph->buf, "b%d [shape=point]\n", drawing->end);
-	begin_line(graph);
-	appendStringInfo(&graph->buf, "e%d [label=\"\", shape=doublecircle, width=0.15]\n", drawing->end);
+	appendStringInfo(&graph->buf, "end%d [label=\"\", shape=doublecircle, width=0.15]\n", drawing->end);
 }
 
 static void
-draw_machine(Graph *graph, const EvsMachine *machine)
+draw_machine(Graph *graph, const EvsMachine *machine, int container)
 {
-	Drawing		drawing = {graph, machine, palloc0(sizeof(int) * machine->nstates),
-	palloc(sizeof(int) * machine->nstates)};
+	Drawing		drawing = {graph, machine};
 
 	check_stack_depth();
+	drawing.ids = palloc0(sizeof(int) * machine->nstates);
+	drawing.order = palloc(sizeof(int) * machine->nstates);
 	reach_all(&drawing);
 	if (graph->dot)
-		draw_points(&drawing);
+		draw_end_point(&drawing);
 	draw_states(&drawing);
-	append_edge(&drawing, 0, drawing.ids[machine->start], NULL, "");
+	/* in DOT, a machine within a state begins at that state */
+	append_edge(&drawing, graph->dot ? container : 0, drawing.ids[machine->start], NULL, "");
 	for (int i = 0; i < drawing.nreached; i++)
 		draw_edges(&drawing, &machine->states[drawing.order[i]], drawing.ids[drawing.order[i]]);
 }
@@ -286,16 +292,16 @@ evs_saga_graph_text(const EvsSagaDefinition *definition, const char *title, bool
 	if (dot)
 	{
 		appendStringInfoString(&graph.buf, "digraph \"");
-		append_label(&graph, title);
-		appendStringInfoString(&graph.buf, "\" {\n\tnode [shape=box, style=rounded]\n");
+		append_label(&graph, title, true);
+		appendStringInfoString(&graph.buf, "\" {\n\tnode [shape=box, style=rounded]\n\tbegin [shape=point]\n");
 	}
 	else
 	{
-		appendStringInfoString(&graph.buf, "---\ntitle: \"");
-		append_label(&graph, title);
-		appendStringInfoString(&graph.buf, "\"\n---\nstateDiagram-v2\n\tclassDef compensator stroke-dasharray: 5 5\n");
+		appendStringInfoString(&graph.buf, "---\ntitle: ");
+		escape_json(&graph.buf, title);
+		appendStringInfoString(&graph.buf, "\n---\nstateDiagram-v2\n\tclassDef compensator stroke-dasharray: 5 5\n");
 	}
-	draw_machine(&graph, definition->machine);
+	draw_machine(&graph, definition->machine, 0);
 	if (dot)
 		appendStringInfoString(&graph.buf, "}\n");
 	return graph.buf.data;

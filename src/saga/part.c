@@ -308,7 +308,7 @@ evs_part_expression(EvsCompiler *compiler, const EvsPart *field)
 		return NULL;
 	expression = evs_asl_expression_compile(text, &problem);
 	if (expression == NULL)
-		evs_compile_error(compiler, field, "is neither a path nor a call of an intrinsic function: %s", problem);
+		evs_compile_error(compiler, field, "is not an expression: %s", problem);
 	return expression;
 }
 
@@ -327,7 +327,7 @@ report_below(void *arg, const char *where, const char *problem)
 
 	evs_compile_error_at(below->compiler,
 						 psprintf("%s%s", evs_part_path_text(below->compiler, below->field), where),
-						 pstrdup(problem));
+						 psprintf("is not valid: %s", problem));
 	below->nproblems++;
 }
 

@@ -241,6 +241,7 @@ evs_steps_envelope(EvsCompiler *compiler, Jsonb *definition)
 
 	if (names == NIL || compiler->failed)
 		return NULL;
+	compiler->form = EVS_FORM_STEPS;
 	pushJsonbValue(&tasks, WJB_BEGIN_OBJECT, NULL);
 	pushJsonbValue(&compensators, WJB_BEGIN_OBJECT, NULL);
 	evs_part_begin(&each, &steps);

@@ -100,6 +100,8 @@ INSERT INTO documented VALUES
 	('run_relay', 'name text, max_count bigint', 'bigint'),
 	('test_relay', 'name text, timeout interval, OUT result text, OUT code integer, OUT detail text, OUT latency_ms double precision', 'record'),
 	('publish', 'topic text, data jsonb, key text, headers jsonb, type text, event_id uuid, OUT stream text, OUT version bigint, OUT "position" bigint', 'record'),
+	('validate_saga', 'definition json', 'TABLE(path text, severity text, message text)'),
+	('saga_graph', 'name text, format text', 'text'),
 	('create_secret', 'name text, value text', 'void'),
 	('alter_secret', 'name text, value text', 'void'),
 	('drop_secret', 'name text', 'void'),
@@ -127,9 +129,9 @@ SELECT results_eq($$ SELECT name::text COLLATE "default", required::int FROM (
 		('delete_stream', 1), ('discard_parked', 1), ('drop_aggregate', 1), ('drop_projection', 1), ('drop_relay', 1), ('drop_secret', 1), ('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fetch', 2), ('fold', 3), ('get_event', 1),
 		('grant_access', 2), ('inbox_begin', 2), ('install_sample', 0), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_projection', 1), ('pause_relay', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('publish', 2), ('read_all', 0),
 		('read_category', 1), ('read_correlation', 1), ('read_stream', 1), ('rebuild_projection', 1), ('release', 2), ('replay_parked', 1), ('replay_parked_relay', 1), ('reset_projection', 1), ('resume_projection', 1), ('resume_relay', 1),
-		('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('run_projection', 1), ('run_relay', 1), ('save_snapshot', 3), ('seek', 2), ('seek_relay', 2), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1),
+		('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('run_projection', 1), ('run_relay', 1), ('saga_graph', 1), ('save_snapshot', 3), ('seek', 2), ('seek_relay', 2), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1),
 		('test_filter', 2), ('test_given', 1), ('test_relay', 1), ('test_then', 2), ('test_then_error', 0), ('test_then_state', 2), ('test_when', 2), ('test_when_append', 2),
-		('tombstone_stream', 1), ('truncate_stream', 2), ('try_append', 2), ('uninstall_sample', 0), ('verify', 0), ('wait_for_events', 1), ('wait_for_projection', 1), ('wait_for_projections', 1) $$, 'arguments that must be given');
+		('tombstone_stream', 1), ('truncate_stream', 2), ('try_append', 2), ('uninstall_sample', 0), ('validate_saga', 1), ('verify', 0), ('wait_for_events', 1), ('wait_for_projection', 1), ('wait_for_projections', 1) $$, 'arguments that must be given');
 SELECT is_empty($$ SELECT name FROM functions WHERE volatile <> 'v'
 		AND (name ~ '^(append|try_append|read_|get_event|load_|aggregate_at_|save_|prune_|stream_version|safe_position|delete_|tombstone_|truncate_|set_|scavenge|create_|alter_|drop_|pause_|resume_|record_|adopt|inbox_|execute_|fetch|ack|nack|extend|release|seek|replay_|discard_|reset_|rebuild_|cancel_|run_|wait_|_failed_|_slot_|_slots_)'
 			OR name IN ('stream_exists', '_last_version', '_visible_position', '_last_position', '_now')) $$,
