@@ -353,16 +353,25 @@ call_base64_encode(const EvsAslCall *call, JsonbValue *result)
 	return true;
 }
 
-/* Without white space, and with the padding that may have been left out. */
-static void
+/*
+ * Without white space, and with its padding, which may have been left out; but some of
+ * it may not.  What decodes it takes what follows "=" for nothing.
+ */
+static bool
 tidy_base64(StringInfo buf, const char *s, int len)
 {
+	int			padding;
+
 	initStringInfo(buf);
 	for (int i = 0; i < len; i++)
 		if (strchr(" \t\r\n", s[i]) == NULL)
 			appendStringInfoChar(buf, s[i]);
+	padding = buf->len - strcspn(buf->data, "=");
+	if (padding > 2 || (padding > 0 && (buf->len % 4 != 0 || buf->data[buf->len - 1] != '=')))
+		return false;
 	while (buf->len % 4 != 0)
 		appendStringInfoChar(buf, '=');
+	return true;
 }
 
 static bool
@@ -376,7 +385,8 @@ call_base64_decode(const EvsAslCall *call, JsonbValue *result)
 
 	if (pg_mbstrlen_with_len(text->val.string.val, text->val.string.len) > TEXT_MAX)
 		return fail(call, "argument 1 must not have more than %d characters", TEXT_MAX);
-	tidy_base64(&buf, text->val.string.val, text->val.string.len);
+	if (!tidy_base64(&buf, text->val.string.val, text->val.string.len))
+		return fail(call, "the string is not Base64");
 	bytes = palloc0(pg_b64_dec_len(buf.len) + 1);
 	len = pg_b64_decode(buf.data, buf.len, (void *) bytes, pg_b64_dec_len(buf.len));
 	if (len < 0)
