@@ -2,7 +2,7 @@
  * path.h
  *	  JSONPath as the Amazon States Language has it: Goessner's, as Jayway reads it.
  *
- * $, $$ and $variable at the root; .name, ['name'], [n], [-n], [a,b], [a:b:c], .*, [*],
+ * $, $$ and $variable at the root; .name (\ before what would end it), ['name'], [n], [-n], [a,b], [a:b:c], .*, [*],
  * ..name, [?(@.price < 10 && @.name == 'x')].  A definite path names one value; an
  * indefinite one (a wildcard, a slice, a union, a filter, ..) gives an array of what it finds.
  */
@@ -24,7 +24,11 @@ extern const char *evs_asl_path_text(const EvsAslPath *path);
 /* Of a path whose root is $variable: its name; else NULL. */
 extern const char *evs_asl_path_variable(const EvsAslPath *path);
 
-/* What it names; NULL: a definite path names nothing there. */
+/*
+ * What it names; NULL: a definite path names nothing there.  Of an indefinite one NULL
+ * means that it finds too much, which is States.DataLimitExceeded.  It may be a document
+ * of the scope itself: nobody may change it.
+ */
 extern Jsonb *evs_asl_path_get(const EvsAslPath *path, const EvsAslScope *scope);
 
 /* The document with the value at a reference path, which is made as far as it is not there. */

@@ -341,8 +341,8 @@ write_scalar(StringInfo buf, const JsonbValue *value)
 			appendStringInfoString(buf, value->val.boolean ? "true" : "false");
 			break;
 		default:
-			appendStringInfoString(buf, DatumGetCString(DirectFunctionCall1(numeric_out,
-																			NumericGetDatum(value->val.numeric))));
+			/* 3 for 3.0, as in JavaScript */
+			appendStringInfoString(buf, numeric_normalize(value->val.numeric));
 	}
 }
 

@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
 
 BEGIN;
-SELECT plan(1);
+SELECT plan(390);
 
 CREATE FUNCTION pg_temp.choose(rule jsonb, input jsonb) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -16,9 +16,9 @@ END $$;
 
 -- ---- comparisons: each operator with each pair, and with its path variant ----
 
-CREATE TEMP TABLE pairs (kind text, a jsonb, b jsonb, sign int);
+CREATE TEMP TABLE pairs (n int GENERATED ALWAYS AS IDENTITY, kind text, a jsonb, b jsonb, sign int);
 -- sign: of a against b; NULL: a is not of the type
-INSERT INTO pairs VALUES
+INSERT INTO pairs (kind, a, b, sign) VALUES
 	('String', '"a"', '"a"', 0),
 	('String', '"a"', '"b"', -1),
 	('String', '"b"', '"a"', 1),
@@ -33,7 +33,7 @@ INSERT INTO pairs VALUES
 	('String', '"a b"', '"ab"', -1),
 	('String', '"z"', '"é"', -1),
 	('String', '"é"', '"é"', 0),
-	('String', '"é"', '"é"', 1),
+	('String', '"é"', '"e\u0301"', 1),
 	('String', '"\uffee"', '"𝕏"', -1),
 	('String', '"𝕏"', '"𝕏"', 0),
 	('String', '"𝕏a"', '"𝕏"', 1),
@@ -99,12 +99,12 @@ SELECT is(array_agg(operator ORDER BY operator) FILTER (WHERE made = 'true'),
 	array_agg(operator ORDER BY operator) FILTER (WHERE coalesce(sign = ANY (wanted), false)), format('%s: %s against %s', kind, a, b))
 FROM pairs JOIN operators USING (kind),
 	pg_temp.choose(jsonb_build_object('Variable', '$.x', kind || operator, b, 'Next', 'N'), jsonb_build_object('x', a)) AS made
-GROUP BY kind, a, b ORDER BY kind, a, b;
+GROUP BY n, kind, a, b ORDER BY n;
 SELECT is(array_agg(operator ORDER BY operator) FILTER (WHERE made = 'true'),
 	array_agg(operator ORDER BY operator) FILTER (WHERE coalesce(sign = ANY (wanted), false)), format('%s: %s against %s of a path', kind, a, b))
 FROM pairs JOIN operators USING (kind),
 	pg_temp.choose(jsonb_build_object('Variable', '$.x', kind || operator || 'Path', '$.y.z[0]', 'Next', 'N'), jsonb_build_object('x', a, 'y', jsonb_build_object('z', jsonb_build_array(b)))) AS made
-GROUP BY kind, a, b ORDER BY kind, a, b;
+GROUP BY n, kind, a, b ORDER BY n;
 SELECT is(count(*) FILTER (WHERE made NOT IN ('true', 'false')), 0::bigint, 'none of them is an error')
 FROM pairs JOIN operators USING (kind),
 	pg_temp.choose(jsonb_build_object('Variable', '$.x', kind || operator, b), jsonb_build_object('x', a)) AS made;
@@ -124,7 +124,7 @@ FROM (SELECT DISTINCT ON (kind) * FROM pairs WHERE sign = 0 ORDER BY kind, b) AS
 
 -- ---- StringMatches ----
 
-SELECT is(pg_temp.choose(jsonb_build_object('Variable', '$.x', 'StringMatches', pattern), jsonb_build_object('x', value)), wanted, format('%s matches %s', value, pattern))
+SELECT is(pg_temp.choose(jsonb_build_object('Variable', '$.x', 'StringMatches', pattern), jsonb_build_object('x', value)), wanted, format('%s matches %s', to_jsonb(value), pattern))
 FROM (VALUES
 	('foo*.log', 'foo23.log', 'true'),
 	('foo*.log', 'foo.log', 'true'),
@@ -169,13 +169,13 @@ FROM (VALUES
 	('*𝕏', 'a𝕏', 'true'),
 	('𝕏*é', '𝕏中é', 'true'),
 	('a*', E'a\nb', 'true')) AS v (pattern, value, wanted);
-SELECT is(pg_temp.choose('{"Variable": "$.x", "StringMatches": "*"}', jsonb_build_object('x', x)), 'false', 'StringMatches: ' || x)
-FROM unnest('{5,true,null,[],{}}'::jsonb[]) AS x;
+SELECT is(pg_temp.choose('{"Variable": "$.x", "StringMatches": "*"}', jsonb_build_object('x', x)), 'false', format('StringMatches: %s', x))
+FROM jsonb_array_elements('[5, true, null, [], {}, ["a"]]') AS x;
 
 -- ---- IsNull and the like ----
 
-SELECT is((SELECT string_agg(operator, ' ' ORDER BY operator) FROM unnest('{Null,Present,Numeric,String,Boolean,Timestamp}'::text[]) AS operator
-		WHERE pg_temp.choose(jsonb_build_object('Variable', '$.x', 'Is' || operator, true), jsonb_build_object('x', x)) = 'true'), kinds, 'Is...: ' || x)
+SELECT is((SELECT string_agg(operator, ' ' ORDER BY operator) FROM unnest('{"Null",Present,Numeric,String,Boolean,Timestamp}'::text[]) AS operator
+		WHERE pg_temp.choose(jsonb_build_object('Variable', '$.x', 'Is' || operator, true), jsonb_build_object('x', x)) = 'true'), kinds, format('Is...: %s', x))
 FROM (VALUES
 	('null'::jsonb, 'Null Present'),
 	('0', 'Numeric Present'),
@@ -224,8 +224,8 @@ FROM (VALUES
 	('"now"', 'Present String'),
 	('"infinity"', 'Present String'),
 	('1471541580', 'Numeric Present')) AS v (x, kinds);
-SELECT is((SELECT string_agg(operator, ' ' ORDER BY operator) FROM unnest('{Null,Present,Numeric,String,Boolean,Timestamp}'::text[]) AS operator
-		WHERE pg_temp.choose(jsonb_build_object('Variable', '$.x', 'Is' || operator, false), jsonb_build_object('x', x)) = 'true'), kinds, 'Is... false: ' || x)
+SELECT is((SELECT string_agg(operator, ' ' ORDER BY operator) FROM unnest('{"Null",Present,Numeric,String,Boolean,Timestamp}'::text[]) AS operator
+		WHERE pg_temp.choose(jsonb_build_object('Variable', '$.x', 'Is' || operator, false), jsonb_build_object('x', x)) = 'true'), kinds, format('Is... false: %s', x))
 FROM (VALUES
 	('null'::jsonb, 'Boolean Numeric String Timestamp'),
 	('0', 'Boolean Null String Timestamp'),

@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
 
 BEGIN;
-SELECT plan(408);
+SELECT plan(409);
 
 CREATE FUNCTION pg_temp.make(template jsonb, input jsonb) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -32,8 +32,9 @@ INSERT INTO cases (expression, input, expected) VALUES
 	($$States.Format('{}', 'x')$$, '{}', '"x"'),
 	($$States.Format('{}{}{}', 'x', '', 'y')$$, '{}', '"xy"'),
 	($$States.Format('{}', 1)$$, '{}', '"1"'),
-	($$States.Format('{}', -1.50)$$, '{}', '"-1.50"'),
-	($$States.Format('{}', $.n)$$, '{"n": 3.0}', '"3.0"'),
+	($$States.Format('{}', -1.50)$$, '{}', '"-1.5"'),
+	($$States.Format('{}', $.n)$$, '{"n": 3.0}', '"3"'),
+	($$States.Format('{} {} {} {}', $.a, $.b, $.c, $.d)$$, '{"a": 100, "b": 0.10, "c": 0.0, "d": -1.5e3}', '"100 0.1 0 -1500"'),
 	($$States.Format('{}', $.n)$$, '{"n": 12345678901234567890}', '"12345678901234567890"'),
 	($$States.Format('{}', true)$$, '{}', '"true"'),
 	($$States.Format('{}', $.b)$$, '{"b": false}', '"false"'),
@@ -116,7 +117,7 @@ INSERT INTO cases (expression, input, expected) VALUES
 	($$States.StringToJson('1', '2')$$, '{}', 'VS010 .r.$: States.StringToJson may not have 2 arguments, up to here at character 30'),
 	('States.JsonToString($.j)', '{"j": {"foo": "bar"}}', '"{\"foo\":\"bar\"}"'),
 	('States.JsonToString($.j)', '{"j": {"name": "Foo", "year": 2020}}', '"{\"name\":\"Foo\",\"year\":2020}"'),
-	('States.JsonToString($.j)', '{"j": [1, -2.50, "x", null, true, false, {}, [], [[]], {"a": {"b": [{}, 1]}}]}', '"[1,-2.50,\"x\",null,true,false,{},[],[[]],{\"a\":{\"b\":[{},1]}}]"'),
+	('States.JsonToString($.j)', '{"j": [1, -2.50, "x", null, true, false, {}, [], [[]], {"a": {"b": [{}, 1]}}]}', '"[1,-2.5,\"x\",null,true,false,{},[],[[]],{\"a\":{\"b\":[{},1]}}]"'),
 	('States.JsonToString($.j)', '{"j": "x"}', '"\"x\""'),
 	('States.JsonToString($.j)', '{"j": 5}', '"5"'),
 	('States.JsonToString($.j)', '{"j": null}', '"null"'),
