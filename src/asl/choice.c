@@ -110,11 +110,21 @@ report(const Compiler *compiler, const char *where, const char *problem)
 	compiler->report(compiler->arg, where, problem);
 }
 
+/* The name, and the suffix. */
+static bool
+is_name_with(const JsonbValue *key, const char *name, const char *suffix)
+{
+	size_t		len = strlen(name);
+
+	return key->val.string.len == len + strlen(suffix) &&
+		memcmp(key->val.string.val, name, len) == 0 &&
+		memcmp(key->val.string.val + len, suffix, strlen(suffix)) == 0;
+}
+
 static bool
 is_name(const JsonbValue *key, const char *name)
 {
-	return key->val.string.len == (int) strlen(name) &&
-		memcmp(key->val.string.val, name, key->val.string.len) == 0;
+	return is_name_with(key, name, "");
 }
 
 /* is_path: it is the Path variant. */
@@ -125,7 +135,7 @@ find_test(const JsonbValue *key, bool *is_path)
 	{
 		bool		has_path = tests[i].type != TYPE_PATTERN && tests[i].type != TYPE_IS;
 
-		*is_path = has_path && is_name(key, psprintf("%sPath", tests[i].name));
+		*is_path = has_path && is_name_with(key, tests[i].name, "Path");
 		if (*is_path || is_name(key, tests[i].name))
 			return &tests[i];
 	}

@@ -2,9 +2,10 @@
  * path.h
  *	  JSONPath as the Amazon States Language has it: Goessner's, as Jayway reads it.
  *
- * $, $$ and $variable at the root; .name (\ before what would end it), ['name'], [n], [-n], [a,b], [a:b:c], .*, [*],
- * ..name, [?(@.price < 10 && @.name == 'x')].  A definite path names one value; an
- * indefinite one (a wildcard, a slice, a union, a filter, ..) gives an array of what it finds.
+ * $, $$ and $variable at the root; .name (with \ before what would end it), ['name'],
+ * [n], [-n], [a,b], [a:b:c], .*, [*], ..name, [?(@.price < 10 && @.name == 'x')].
+ * A definite path names one value; an indefinite one (a wildcard, a slice, a union, a
+ * filter, ..) gives an array of what it finds.
  */
 #ifndef EVSTORE_ASL_PATH_H
 #define EVSTORE_ASL_PATH_H

@@ -245,7 +245,10 @@ parse_brackets(EvsAslParser *parser, EvsAslStep *step)
 	if (!evs_asl_accept(parser, "]"))
 		return fail(parser, "\"]\" is missing");
 	if (n == 1)
+	{
 		*step = items[0];
+		pfree(items);
+	}
 	else
 	{
 		step->kind = EVS_ASL_UNION;
