@@ -83,6 +83,7 @@ init_database(EvsSharedDatabase *database)
 	{
 		ConditionVariableInit(&database->buckets[i]);
 		ConditionVariableInit(&database->standby[i]);
+		ConditionVariableInit(&database->tasks[i]);
 	}
 }
 

@@ -65,6 +65,7 @@ typedef struct EvsSharedDatabase
 	ConditionVariable state_changed;
 	ConditionVariable buckets[EVS_WAIT_BUCKETS];	/* of those who wait for events */
 	ConditionVariable standby[EVS_WAIT_BUCKETS];	/* of those who wait for a slot */
+	ConditionVariable tasks[EVS_WAIT_BUCKETS];	/* of those who wait for tasks of sagas */
 } EvsSharedDatabase;
 
 /*

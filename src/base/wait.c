@@ -30,8 +30,23 @@
 static ConditionVariable *queue = NULL;
 static long poll_interval = POLL_FIRST;
 
+static ConditionVariable *
+find_queue(EvsSharedDatabase *database, int bucket, EvsWaitFor what)
+{
+	switch (what)
+	{
+		case EVS_WAIT_EVENTS:
+			return &database->buckets[bucket];
+		case EVS_WAIT_CHANGE:
+			return &database->standby[bucket];
+		case EVS_WAIT_TASKS:
+			return &database->tasks[bucket];
+	}
+	return NULL;
+}
+
 void
-evs_wait_announce(int bucket, bool standby)
+evs_wait_announce(int bucket, EvsWaitFor what)
 {
 	EvsSharedDatabase *database = evs_shmem_database();
 
@@ -39,7 +54,7 @@ evs_wait_announce(int bucket, bool standby)
 	queue = NULL;
 	if (database == NULL)
 		return;
-	queue = standby ? &database->standby[bucket] : &database->buckets[bucket];
+	queue = find_queue(database, bucket, what);
 	ConditionVariablePrepareToSleep(queue);
 }
 

@@ -35,6 +35,8 @@ static bool worker_requested = false;
 static uint32 kicked = 0;
 static uint32 progressed = 0;
 static uint32 workers = 0;
+static uint32 offered = 0;
+static uint32 taken = 0;
 
 void
 evs_xact_wake_dispatcher(void)
@@ -65,6 +67,18 @@ kick_buckets(void)
 		evs_xact_wake_dispatcher();
 }
 
+static void
+wake_for_tasks(uint32 buckets)
+{
+	EvsSharedDatabase *database = evs_shmem_database();
+
+	if (database == NULL)
+		return;
+	for (int i = 0; i < EVS_WAIT_BUCKETS; i++)
+		if (buckets & (1 << i))
+			ConditionVariableBroadcast(&database->tasks[i]);
+}
+
 /* Only a request: the launcher looks at it. */
 static void
 request_worker(void)
@@ -91,6 +105,11 @@ release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, 
 		if (is_commit)
 			kick_buckets();
 		kicked = progressed = workers = 0;
+	}
+	if ((offered | taken) != 0)
+	{
+		wake_for_tasks(is_commit ? offered : taken);
+		offered = taken = 0;
 	}
 	if (worker_requested)
 	{
@@ -163,6 +182,20 @@ evs_xact_wake_workers(uint32 buckets)
 {
 	register_callbacks();
 	workers |= buckets;
+}
+
+void
+evs_xact_offer_task(int bucket)
+{
+	register_callbacks();
+	offered |= 1 << bucket;
+}
+
+void
+evs_xact_take_task(int bucket)
+{
+	register_callbacks();
+	taken |= 1 << bucket;
 }
 
 void

@@ -30,6 +30,12 @@ extern void evs_xact_tell_waiters(int bucket);
 /* The same for workers that sleep for one of these buckets. */
 extern void evs_xact_wake_workers(uint32 buckets);
 
+/* When it has committed, wake those who wait for tasks of sagas. */
+extern void evs_xact_offer_task(int bucket);
+
+/* When it has not: what it had taken is there for others again. */
+extern void evs_xact_take_task(int bucket);
+
 /* When it has committed, have the dispatcher of this database started. */
 extern void evs_xact_request_worker(void);
 

@@ -125,7 +125,7 @@ copy_rows(EvsSpiRows *rows, MemoryContext context)
 }
 
 static EvsSpiRows
-call(EvsSpiPlan *plan, Datum *values, const char *nulls, bool read_only)
+call(EvsSpiPlan *plan, Datum *values, const char *nulls, Snapshot snapshot, bool read_only)
 {
 	MemoryContext context = CurrentMemoryContext;
 	EvsSpiRows	rows = {0};
@@ -135,9 +135,10 @@ call(EvsSpiPlan *plan, Datum *values, const char *nulls, bool read_only)
 	evs_spi_begin(&spi, true);
 	if (plan->plan == NULL)
 		prepare(plan);
-	result = SPI_execute_plan(plan->plan, values, nulls, read_only, 0);
+	result = SPI_execute_snapshot(plan->plan, values, nulls, snapshot, InvalidSnapshot, read_only,
+								  true, 0);
 	if (result < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(result));
 	copy_rows(&rows, context);
 	evs_spi_end(&spi);
 	return rows;
@@ -146,7 +147,17 @@ call(EvsSpiPlan *plan, Datum *values, const char *nulls, bool read_only)
 EvsSpiRows
 evs_spi_call(EvsSpiPlan *plan, Datum *values, const char *nulls)
 {
-	return call(plan, values, nulls, false);
+	return call(plan, values, nulls, InvalidSnapshot, false);
+}
+
+EvsSpiRows
+evs_spi_write_latest(EvsSpiPlan *plan, Datum *values, const char *nulls)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	EvsSpiRows	rows = call(plan, values, nulls, snapshot, false);
+
+	UnregisterSnapshot(snapshot);
+	return rows;
 }
 
 EvsSpiRows
@@ -156,7 +167,7 @@ evs_spi_call_latest(EvsSpiPlan *plan, Datum *values, const char *nulls)
 
 	/* read_only: by the active snapshot */
 	PushActiveSnapshot(GetLatestSnapshot());
-	rows = call(plan, values, nulls, true);
+	rows = call(plan, values, nulls, InvalidSnapshot, true);
 	PopActiveSnapshot();
 	return rows;
 }

@@ -73,6 +73,9 @@ extern void evs_spi_pass_arguments(FunctionCallInfo fcinfo, Datum *args, char *n
 /* The same for a query that is to see what has been committed, whatever the isolation level. */
 extern EvsSpiRows evs_spi_call_latest(EvsSpiPlan *plan, Datum *values, const char *nulls);
 
+/* And for one that writes: what it changes is the newest there is, in every isolation level. */
+extern EvsSpiRows evs_spi_write_latest(EvsSpiPlan *plan, Datum *values, const char *nulls);
+
 /*
  * In a procedure that was called outside of a transaction block: commit, so
  * that no snapshot is held.  false, and nothing done, if that is not possible.

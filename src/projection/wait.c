@@ -89,7 +89,8 @@ evs_projection_wait(const char *name, int64 up_to, TimestampTz deadline)
 				 errdetail("No projection sees what is appended before the transaction has ended."),
 				 errhint("Commit first.")));
 	/* inline: nothing but the safe position is waited for, of which events tell */
-	evs_wait_announce(evs_subscription_bucket(projection->id), !projection->is_inline);
+	evs_wait_announce(evs_subscription_bucket(projection->id),
+					  projection->is_inline ? EVS_WAIT_EVENTS : EVS_WAIT_CHANGE);
 	while (!(come = has_come(name, projection->is_inline, up_to)) &&
 		   GetCurrentTimestamp() < deadline)
 	{

@@ -11,7 +11,6 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "access/xlog_internal.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -25,6 +24,7 @@
 #include "base/clock.h"
 #include "base/debug_point.h"
 #include "base/errors.h"
+#include "base/wal.h"
 #include "catalog/catalog.h"
 #include "exec/act_as.h"
 #include "projection/handler.h"
@@ -425,22 +425,6 @@ read_due_events(Reading *reading, Relation states)
 	return n;
 }
 
-/*
- * The end of the log.  A position right after the header of a page that is not written
- * yet stands for the end of the page before.
- */
-static XLogRecPtr
-log_end(void)
-{
-	XLogRecPtr	end = GetXLogInsertRecPtr();
-
-	if (XLogSegmentOffset(end, wal_segment_size) == SizeOfXLogLongPHD ||
-		(end % XLOG_BLCKSZ == SizeOfXLogShortPHD &&
-		 XLogSegmentOffset(end, wal_segment_size) > XLOG_BLCKSZ))
-		end -= end % XLOG_BLCKSZ;
-	return end;
-}
-
 void
 evs_host_flush_log(EvsHost *host)
 {
@@ -511,7 +495,7 @@ gather_events(EvsHost *host, EvsMessageBatch *batch)
 	/* all that was read has been committed before now; what was safe at the last flush is durable */
 	if (n > 0 && host->read_to > host->durable)
 	{
-		host->flush_to = log_end();
+		host->flush_to = evs_wal_end();
 		host->flush_safe = safe;
 	}
 	return n;

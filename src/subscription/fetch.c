@@ -660,7 +660,7 @@ evs_fetch_events(const EvsFetch *request, ReturnSetInfo *result)
 	if (request->wait_ms > 0)
 	{
 		bucket = evs_subscription_bucket(evs_subscription_find(request->name)->id);
-		evs_wait_announce(bucket, standby);
+		evs_wait_announce(bucket, EVS_WAIT_EVENTS);
 	}
 	for (;;)
 	{
@@ -680,7 +680,7 @@ evs_fetch_events(const EvsFetch *request, ReturnSetInfo *result)
 			/* wait among the others, and look again: it is announced only now */
 			standby = !standby;
 			evs_wait_end();
-			evs_wait_announce(bucket, standby);
+			evs_wait_announce(bucket, standby ? EVS_WAIT_CHANGE : EVS_WAIT_EVENTS);
 		}
 		MemoryContextReset(scratch);
 	}
@@ -755,7 +755,8 @@ evs_fetch_wait(FunctionCallInfo fcinfo, const EvsFetch *request)
 	MemoryContext old = MemoryContextSwitchTo(scratch);
 
 	check_may_wait(request->wait_ms);
-	evs_wait_announce(evs_subscription_bucket(evs_subscription_find(request->name)->id), false);
+	evs_wait_announce(evs_subscription_bucket(evs_subscription_find(request->name)->id),
+					  EVS_WAIT_EVENTS);
 	while (!has_something(&state) && GetCurrentTimestamp() < deadline)
 	{
 		(void) evs_spi_commit(fcinfo);
