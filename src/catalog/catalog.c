@@ -176,6 +176,9 @@ fill_catalog(void)
 	catalog.saga_mail = lookup(schema, "saga_mail");
 	catalog.saga_mail_saga_idx = lookup(schema, "saga_mail_saga_idx");
 	catalog.saga_mail_definition_idx = lookup(schema, "saga_mail_definition_idx");
+	catalog.saga_step_activity_idx = lookup(schema, "saga_step_activity_idx");
+	catalog.saga_step_lease_idx = lookup(schema, "saga_step_lease_idx");
+	catalog.saga_step_relay_idx = lookup(schema, "saga_step_relay_idx");
 	catalog.event_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("event"),
 										 ObjectIdGetDatum(schema));
 	refuse_distributed_tables();

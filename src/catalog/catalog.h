@@ -48,6 +48,9 @@ typedef struct EvsCatalog
 	Oid			saga_mail;
 	Oid			saga_mail_saga_idx;
 	Oid			saga_mail_definition_idx;
+	Oid			saga_step_activity_idx;
+	Oid			saga_step_lease_idx;
+	Oid			saga_step_relay_idx;
 	Oid			event_type;		/* evstore.event */
 } EvsCatalog;
 

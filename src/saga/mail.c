@@ -66,6 +66,54 @@ evs_saga_mail(const pg_uuid_t *saga_id, int64 definition_id, const char *kind, i
 	evs_saga_wake_workers(definition_id);
 }
 
+/* ---- replies ---- */
+
+/* false: it is not running any more. */
+static bool
+set_reported(const pg_uuid_t *saga_id, int64 step, Jsonb *output, const char *error,
+			 const char *cause)
+{
+	static EvsSpiPlan plan = {
+		.sql = "UPDATE evstore.saga_step s SET status = 'reported', output = $3, error = $4, cause = $5"
+		" WHERE s.saga_id = $1 AND s.step = $2 AND s.status = 'running' RETURNING 1",
+		.nargs = 5, .types = {UUIDOID, INT8OID, JSONBOID, TEXTOID, TEXTOID},
+	};
+	char		nulls[] = "     ";
+	Datum		args[] = {
+		UUIDPGetDatum(saga_id),
+		Int64GetDatum(step),
+		output != NULL ? JsonbPGetDatum(output) : (Datum) 0,
+		text_or_null(error, &nulls[3]),
+		text_or_null(cause, &nulls[4]),
+	};
+
+	if (output == NULL)
+		nulls[2] = 'n';
+	return evs_spi_write_latest(&plan, args, nulls).nrows > 0;
+}
+
+bool
+evs_saga_step_done(const pg_uuid_t *saga_id, int64 definition_id, int64 step, Jsonb *output)
+{
+	if (!set_reported(saga_id, step, output, NULL, NULL))
+		return false;
+	evs_saga_mail(saga_id, definition_id, EVS_MAIL_SUCCESS, step, NULL, output, NULL, NULL);
+	return true;
+}
+
+bool
+evs_saga_step_failed(const pg_uuid_t *saga_id, int64 definition_id, int64 step,
+					 const char *error, const char *cause, bool no_effect)
+{
+	if (!set_reported(saga_id, step, NULL, error, cause))
+		return false;
+	evs_saga_mail(saga_id, definition_id, EVS_MAIL_FAILURE, step,
+				  no_effect ? "no_effect" : "unknown", NULL, error, cause);
+	return true;
+}
+
+/* ---- SQL ---- */
+
 static char *
 get_text(FunctionCallInfo fcinfo, int arg)
 {

@@ -16,7 +16,7 @@
  *
  *	success		step, payload = output
  *	failure		step, error, cause, name = no_effect or unknown: what is known of its effect
- *	signal		name: see evs_saga_take_signal() in signal.h
+ *	signal		name, payload: see evs_saga_take_signal()
  *	cancel		payload {"compensate": boolean}, cause
  *	retry		nothing
  *	resolve		error = skip, compensated or failed; cause = reason
@@ -37,6 +37,15 @@
 extern void evs_saga_mail(const pg_uuid_t *saga_id, int64 definition_id, const char *kind,
 						  int64 step, const char *name, Jsonb *payload,
 						  const char *error, const char *cause);
+
+/*
+ * A step that is running has succeeded, or failed: its row, and mail that says so.  false:
+ * it was not running any more, and nothing is done.
+ */
+extern bool evs_saga_step_done(const pg_uuid_t *saga_id, int64 definition_id, int64 step,
+							   Jsonb *output);
+extern bool evs_saga_step_failed(const pg_uuid_t *saga_id, int64 definition_id, int64 step,
+								 const char *error, const char *cause, bool no_effect);
 
 /* Which of the buckets the workers of a saga sleep for: see EvsPoolSlot.armed. */
 extern int	evs_saga_bucket(int64 definition_id);
