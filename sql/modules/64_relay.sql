@@ -394,6 +394,7 @@ BEGIN
 	DELETE FROM evstore.failed_event f
 	WHERE f.subscription_id = s.id AND (f.state <> 'parked' OR f."position" > begins);
 	PERFORM evstore._slot_reset(s.id, 0, begins);
+	PERFORM evstore._saga_relay_gone(name, begins, 'Relay.Skipped');
 	UPDATE evstore.relay r SET trust_from = evstore._last_position() WHERE r.id = s.id;
 	PERFORM evstore._audit('seek_relay', jsonb_build_object('relay', name, 'start', start, 'position', begins));
 	PERFORM evstore._kick(s.id);
@@ -414,6 +415,7 @@ BEGIN
 	DELETE FROM evstore.relay r WHERE r.id = s.id;
 	DELETE FROM evstore.failed_event f WHERE f.subscription_id = s.id;
 	DELETE FROM evstore.slot_state t WHERE t.subscription_id = s.id;
+	PERFORM evstore._saga_relay_gone(name, NULL, 'Relay.Dropped');
 	PERFORM evstore._audit('drop_relay', jsonb_build_object('relay', name));
 	PERFORM evstore._kick(s.id);
 	DELETE FROM evstore.subscription x WHERE x.id = s.id;

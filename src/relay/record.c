@@ -23,6 +23,7 @@
 #include "catalog/catalog.h"
 #include "exec/spi.h"
 #include "relay/host.h"
+#include "saga/relay_step.h"
 #include "subscription/definition.h"
 #include "subscription/slot.h"
 #include "compat.h"
@@ -241,6 +242,7 @@ move_cursor(EvsHost *host, Relation states, EvsSlot *slot, int npassed)
 		slot->checkpoint = Max(slot->checkpoint, slot->cursor);
 	EVS_DEBUG_POINT("relay_checkpoint");
 	evs_slot_write(states, slot);
+	evs_saga_relay_moved(host->relay->name, slot->subscription_id, slot->cursor);
 	evs_xact_tell_waiters(evs_subscription_bucket(slot->subscription_id));
 }
 

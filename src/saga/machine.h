@@ -142,6 +142,9 @@ extern bool evs_saga_transition(EvsTransition *transition, EvsExecution *executi
 extern Jsonb *evs_execution_store(const EvsExecution *execution, const EvsSagaDefinition *definition);
 extern EvsExecution *evs_execution_load(Jsonb *stored, const EvsSagaDefinition *definition);
 
+/* Would an order to compensate (EVS_SAGA_COMPENSATE) be heeded? */
+extern bool evs_execution_can_compensate(const EvsExecution *execution);
+
 extern EvsSagaStatus evs_execution_status(const EvsExecution *execution);
 extern const char *evs_saga_status_name(EvsSagaStatus status);
 extern const char *evs_outcome_name(EvsOutcome outcome);

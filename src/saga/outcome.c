@@ -178,8 +178,8 @@ evs_saga_cancel(EvsMove *move)
 }
 
 /* Threads are there as long as nothing has been undone by order. */
-static bool
-may_compensate(const EvsExecution *execution)
+bool
+evs_execution_can_compensate(const EvsExecution *execution)
 {
 	switch ((EvsSagaStatus) execution->status)
 	{
@@ -205,7 +205,7 @@ evs_saga_compensate(EvsMove *move)
 	char	   *problem;
 	EvsNote		note = {.reason = "order"};
 
-	if (!may_compensate(execution))
+	if (!evs_execution_can_compensate(execution))
 		return false;
 	if (event->data != NULL && !evs_plan_read(move, event->data, &plan, &problem))
 	{
