@@ -181,7 +181,7 @@ evs_create_saga(PG_FUNCTION_ARGS)
 		check_may_change(saga);
 	owner = saga != NULL ? pstrdup(saga->owner) : GetUserNameFromId(GetUserId(), false);
 	definition = evs_saga_compile_or_throw(PG_GETARG_JSONB_P(1));
-	foreach(cell, evs_saga_resources(definition))
+	foreach(cell, definition->resources)
 		check_resource(lfirst(cell), name, get_role_oid(owner, false));
 
 	args[0] = CStringGetTextDatum(name);
