@@ -28,5 +28,8 @@ SELECT pg_catalog.pg_extension_config_dump('evstore.snapshot', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.projection', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.projection_error', '');
 
+SELECT pg_catalog.pg_extension_config_dump('evstore.route', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.route_observed', '');
+
 SELECT pg_catalog.pg_extension_config_dump('evstore.relay', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.secret', '');

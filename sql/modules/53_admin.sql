@@ -315,6 +315,13 @@ BEGIN ATOMIC
 		('admin', 'function', 'cancel_rebuild', 'EXECUTE'),
 		('admin', 'function', 'drop_projection', 'EXECUTE'),
 		('admin', 'function', 'run_projection', 'EXECUTE'),
+		('consumer', 'view', 'routes', 'SELECT'),
+		('consumer', 'view', 'choreography', 'SELECT'),
+		('consumer', 'function', 'choreography_cycles', 'EXECUTE'),
+		('consumer', 'function', 'choreography_graph', 'EXECUTE'),
+		('admin', 'function', 'create_route', 'EXECUTE'),
+		('admin', 'function', '_route_create', 'EXECUTE'),
+		('admin', 'function', 'drop_route', 'EXECUTE'),
 		('admin', 'function', 'create_secret', 'EXECUTE'),
 		('admin', 'function', 'alter_secret', 'EXECUTE'),
 		('admin', 'function', 'drop_secret', 'EXECUTE'),
@@ -352,7 +359,7 @@ BEGIN ATOMIC
 		AND p.proname LIKE '\_%'
 		AND p.proname <> '_append_retry'
 		AND NOT starts_with(p.proname, '_sample_')
-		AND p.proname <> '_snapshot_events'
+		AND p.proname NOT IN ('_snapshot_events', '_route_create')
 		AND NOT p.prosecdef
 		AND p.prorettype NOT IN ('trigger'::regtype, 'internal'::regtype);
 END;

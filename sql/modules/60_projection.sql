@@ -285,6 +285,9 @@ DECLARE
 BEGIN
 	SELECT * INTO p FROM evstore.projection x WHERE x.id = s.id;
 	q := p;
+	IF NOT EXISTS (SELECT FROM evstore.route r WHERE r.id = s.id) THEN
+		PERFORM evstore._projection_apart(s);
+	END IF;
 	IF options IS NOT NULL THEN
 		changed := evstore._projection_options(p, s, options);
 		p := changed.p;
@@ -297,6 +300,9 @@ BEGIN
 	END IF;
 	IF handler IS NOT NULL THEN
 		p := evstore._projection_handler(p, handler);
+		IF p.batched AND EXISTS (SELECT FROM evstore.route r WHERE r.id = s.id) THEN
+			PERFORM evstore._route_handler(handler);
+		END IF;
 	END IF;
 	PERFORM evstore._projection_tables(p.schema, p.tables);
 	IF EXISTS (SELECT FROM evstore.projection r WHERE r.rebuild_of = p.id)
@@ -497,6 +503,7 @@ DECLARE
 	s evstore.subscription := evstore._subscription(name, 'projection');
 BEGIN
 	PERFORM evstore._projection_async(s.id, name);
+	PERFORM evstore._projection_apart(s);
 	IF EXISTS (SELECT FROM evstore.projection p WHERE p.rebuild_of = s.id) THEN
 		PERFORM evstore._projection_is_rebuilt(name);
 	END IF;
@@ -529,6 +536,45 @@ END
 $$;
 COMMENT ON FUNCTION evstore._projection_truncate(text, text[]) IS 'empties the tables of a projection';
 
+/*
+ * 55000 for a projection that is part of something that has functions of its own:
+ * of a saga, or a route.  Nothing may be emptied and begun anew of which events come.
+ */
+CREATE OR REPLACE FUNCTION evstore._projection_apart(s evstore.subscription) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	saga text := (SELECT g.name FROM evstore.saga g WHERE g.trigger_id = s.id);
+BEGIN
+	IF saga IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('projection "%s" belongs to saga "%s"', s.name, saga),
+			HINT = 'Change it with create_saga(), remove it with drop_saga().';
+	ELSIF EXISTS (SELECT FROM evstore.route r WHERE r.id = s.id) THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('projection "%s" is a route', s.name),
+			HINT = 'Remove it with drop_route().';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION evstore._projection_apart(evstore.subscription) IS 'raises 55000 for a projection of a saga, or a route';
+
+CREATE OR REPLACE FUNCTION evstore._projection_needed(name text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF EXISTS (SELECT FROM evstore.projection p WHERE name = ANY (p.depends_on)) THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('projection "%s" depends on projection "%s"', (SELECT min(x.name)
+				FROM evstore.projection p JOIN evstore.subscription x ON x.id = p.id WHERE _projection_needed.name = ANY (p.depends_on)), name),
+			HINT = 'Drop it first, or change its option "depends_on".';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION evstore._projection_needed(text) IS 'raises 55000 if others depend on a projection';
+
 -- Everything about a projection or a rebuild, but its tables.  Its slots are locked.
 CREATE OR REPLACE FUNCTION evstore._projection_remove(sub bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -538,6 +584,8 @@ BEGIN
 	PERFORM evstore._slots_lock(sub, (SELECT s.slots FROM evstore.subscription s WHERE s.id = sub));
 	DELETE FROM evstore.projection_error e WHERE e.projection_id = sub;
 	DELETE FROM evstore.projection p WHERE p.id = sub;
+	DELETE FROM evstore.route r WHERE r.id = sub;
+	DELETE FROM evstore.route_observed o WHERE o.route_id = sub;
 	DELETE FROM evstore.failed_event f WHERE f.subscription_id = sub;
 	DELETE FROM evstore.slot_state t WHERE t.subscription_id = sub;
 	PERFORM evstore._kick(sub);
@@ -557,12 +605,9 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
 			MESSAGE = format('projection "%s" belongs to an aggregate', name),
 			HINT = 'Set the aggregate''s option "snapshot_every" to null.';
-	ELSIF EXISTS (SELECT FROM evstore.projection p WHERE name = ANY (p.depends_on)) THEN
-		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-			MESSAGE = format('projection "%s" depends on projection "%s"', (SELECT min(x.name)
-				FROM evstore.projection p JOIN evstore.subscription x ON x.id = p.id WHERE _projection_drop.name = ANY (p.depends_on)), name),
-			HINT = 'Drop it first, or change its option "depends_on".';
 	END IF;
+	PERFORM evstore._projection_apart(s);
+	PERFORM evstore._projection_needed(name);
 	PERFORM evstore._projection_remove(s.id);
 	PERFORM evstore._audit('drop_projection', jsonb_build_object('projection', name));
 END

@@ -108,6 +108,7 @@ DECLARE
 	p evstore.projection;
 BEGIN
 	SELECT * INTO p FROM evstore.projection x WHERE x.id = s.id;
+	PERFORM evstore._projection_apart(s);
 	IF cardinality(p.tables) = 0 THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
 			MESSAGE = format('projection "%s" does not say which tables it writes', name),

@@ -40,7 +40,8 @@ evs_projection_version(void)
 	" COALESCE(p.rebuild_of, 0), p.schema, p.base_schema, COALESCE(o.name, s.name), p.faulted," \
 	" ARRAY(SELECT d.name::text FROM evstore.subscription d JOIN evstore.projection e ON e.id = d.id" \
 	" WHERE d.name = ANY (p.depends_on) AND e.mode = 'async')," \
-	" ARRAY(SELECT d.id FROM evstore.projection d WHERE s.name = ANY (d.depends_on))" \
+	" ARRAY(SELECT d.id FROM evstore.projection d WHERE s.name = ANY (d.depends_on))," \
+	" EXISTS (SELECT FROM evstore.route r WHERE r.id = p.id)" \
 	" FROM evstore.projection p JOIN evstore.subscription s ON s.id = p.id" \
 	" LEFT JOIN evstore.subscription o ON o.id = p.rebuild_of"
 
@@ -107,6 +108,7 @@ from_row(const EvsSpiRows *rows, uint64 row)
 	result->faulted = DatumGetBool(values[16]);
 	result->depends_on = get_names(values[17]);
 	result->dependents = get_buckets(values[18]);
+	result->is_route = DatumGetBool(values[19]);
 	return result;
 }
 

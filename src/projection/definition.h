@@ -23,6 +23,7 @@ typedef struct EvsProjection
 	char	   *title;			/* for messages: of a rebuild, the projection's name */
 	bool		batched;		/* the handler takes an array */
 	bool		transforms;		/* the handler returns jsonb: it is a relay's */
+	bool		is_route;		/* what the handler appends is counted */
 	bool		is_inline;
 	bool		stops;			/* on an error; else the event is parked */
 	bool		notify;

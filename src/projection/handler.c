@@ -28,6 +28,7 @@
 #include "catalog/catalog.h"
 #include "exec/act_as.h"
 #include "projection/handler.h"
+#include "projection/route.h"
 #include "stream/cause.h"
 #include "stream/event.h"
 #include "compat.h"
@@ -38,11 +39,15 @@ struct EvsHandler
 	MemoryContext context;		/* until it is ended */
 	MemoryContext call_context; /* of one call; reset after each */
 	FmgrInfo	function;
+	EvsRouteEffects *effects;	/* of a route, or NULL */
 	Oid			event_type;
 	EvsActAs	act;
 	EvsCause	cause;			/* before */
 	MemoryContextCallback callback; /* if it is not ended */
 };
+
+/* Whose handler is being called; the innermost, if it has caused others to be. */
+static const EvsProjection *called = NULL;
 
 /* ---- the function ---- */
 
@@ -110,6 +115,8 @@ evs_handler_begin(const EvsProjection *projection, bool may_wait)
 	handler->cause = evs_cause_get();
 	evs_act_begin(&handler->act, owner, projection->search_path, projection->timeout, may_wait);
 	fmgr_info(find_function(projection, argument), &handler->function);
+	if (projection->is_route)
+		handler->effects = evs_route_begin();
 	handler->callback.func = abandon;
 	handler->callback.arg = handler;
 	MemoryContextRegisterResetCallback(handler->context, &handler->callback);
@@ -125,6 +132,25 @@ evs_handler_end(EvsHandler *handler)
 }
 
 /* ---- calls ---- */
+
+static Datum
+call(EvsHandler *handler, Datum argument, bool *isnull)
+{
+	const EvsProjection *was_called = called;
+	Datum		result = (Datum) 0;
+
+	called = handler->projection;
+	PG_TRY();
+	{
+		result = evs_act_call(&handler->act, &handler->function, argument, isnull);
+	}
+	PG_FINALLY();
+	{
+		called = was_called;
+	}
+	PG_END_TRY();
+	return result;
+}
 
 void
 evs_handler_check_constraints(EvsHandler *handler)
@@ -152,8 +178,10 @@ call_for(EvsHandler *handler, const EvsHandledEvent *event, bool *isnull)
 	Datum		result;
 
 	error_context_stack = &frame;
+	if (handler->effects != NULL)
+		evs_route_watch(handler->effects, event, &cause);
 	evs_cause_set(cause);
-	result = evs_act_call(&handler->act, &handler->function, event->event, isnull);
+	result = call(handler, event->event, isnull);
 	error_context_stack = frame.previous;
 	MemoryContextSwitchTo(old);
 	return result;
@@ -190,9 +218,22 @@ evs_handler_call_batch(EvsHandler *handler, const EvsHandledEvent *const *events
 	for (int i = 0; i < n; i++)
 		elements[i] = events[i]->event;
 	array = construct_array(elements, n, handler->event_type, -1, false, TYPALIGN_DOUBLE);
-	(void) evs_act_call(&handler->act, &handler->function, PointerGetDatum(array), &isnull);
+	(void) call(handler, PointerGetDatum(array), &isnull);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(handler->call_context);
+}
+
+const EvsProjection *
+evs_handler_called(void)
+{
+	return called;
+}
+
+void
+evs_handler_store_effects(EvsHandler *handler, int slot)
+{
+	if (handler->effects != NULL)
+		evs_route_store(handler->effects, handler->projection->id, slot);
 }
 
 /* ---- events ---- */

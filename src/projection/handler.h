@@ -45,6 +45,12 @@ extern void evs_handler_call_batch(EvsHandler *handler, const EvsHandledEvent *c
  */
 extern Datum evs_handler_transform(EvsHandler *handler, const EvsHandledEvent *event, bool *isnull);
 
+/* Whose handler is being called; NULL: nobody's. */
+extern const EvsProjection *evs_handler_called(void);
+
+/* Of a route: count the events that its calls have led to, with the checkpoint of the slot. */
+extern void evs_handler_store_effects(EvsHandler *handler, int slot);
+
 /* Check constraints, and run triggers, that were deferred: as a call, which can be ended. */
 extern void evs_handler_check_constraints(EvsHandler *handler);
 

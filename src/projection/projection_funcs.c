@@ -34,6 +34,7 @@
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(evs_create_projection);
+PG_FUNCTION_INFO_V1(evs_create_route);
 PG_FUNCTION_INFO_V1(evs_alter_projection);
 PG_FUNCTION_INFO_V1(evs_drop_projection);
 PG_FUNCTION_INFO_V1(evs_reset_projection);
@@ -52,6 +53,7 @@ get_name(FunctionCallInfo fcinfo)
 	return text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
+/* Throw unless the caller may execute the function that is an argument. */
 static void
 check_executable(FunctionCallInfo fcinfo, int arg)
 {
@@ -104,6 +106,29 @@ evs_create_projection(PG_FUNCTION_ARGS)
 	evs_spi_pass_arguments(fcinfo, args, nulls, 1, 4, 2);
 	(void) evs_spi_call(&plan, args, nulls);
 	catch_up_inline(get_name(fcinfo));
+	PG_RETURN_VOID();
+}
+
+/* create_route(name, filter, fn, emits, options) */
+Datum
+evs_create_route(PG_FUNCTION_ARGS)
+{
+	static EvsSpiPlan plan = {
+		.sql = "SELECT evstore._route_create($1, $2, $3, $4, $5, $6)",
+		.nargs = 6,
+		.types = {TEXTOID, TEXTOID, REGPROCEDUREOID, JSONBOID, TEXTARRAYOID, JSONBOID},
+	};
+	Datum		args[6];
+	char		nulls[] = "      ";
+
+	PreventCommandIfReadOnly("evstore create_route");
+	check_executable(fcinfo, 2);
+	evs_spi_pass_arguments(fcinfo, args, nulls, 0, 1, 0);
+	args[1] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	evs_spi_pass_arguments(fcinfo, args, nulls, 2, 1, 2);
+	evs_spi_pass_arguments(fcinfo, args, nulls, 1, 1, 3);
+	evs_spi_pass_arguments(fcinfo, args, nulls, 3, 2, 4);
+	(void) evs_spi_call(&plan, args, nulls);
 	PG_RETURN_VOID();
 }
 

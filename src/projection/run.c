@@ -571,6 +571,7 @@ run_batch(Batch *batch)
 		if (due)
 			handle_due_events(batch, snapshot);
 		handle_events(batch);
+		evs_handler_store_effects(batch->handler, run->slot);
 		evs_handler_end(batch->handler);
 		write_slot(batch);
 	}

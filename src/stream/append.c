@@ -40,6 +40,7 @@
 #include "catalog/scan.h"
 #include "exec/heap_writer.h"
 #include "stream/append.h"
+#include "stream/cause.h"
 #include "stream/event.h"
 #include "stream/ids.h"
 #include "stream/leaf.h"
@@ -400,6 +401,15 @@ write_events(AppendRun *run, EvsBatch *batch, Target *target,
 	}
 }
 
+static void
+tell_observer(const EvsBatch *batch)
+{
+	EvsCause	cause = evs_cause_get();
+
+	for (int i = 0; cause.observe != NULL && i < batch->nevents; i++)
+		cause.observe(cause.observe_arg, &batch->events[i]);
+}
+
 /* Does the row still say where the stream's events are, and that it is open? */
 static void
 update_target(AppendRun *run, Target *target, int64 last_leaf)
@@ -457,6 +467,7 @@ write_batch(AppendRun *run, EvsBatch *batch, Target *target, EvsAppendResult *re
 	else
 		update_target(run, target, ranges[n - 1].lower);
 	write_events(run, batch, target, positions, ranges);
+	tell_observer(batch);
 	EVS_DEBUG_POINT("events_written");
 
 	result->status = EVS_APPENDED;

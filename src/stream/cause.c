@@ -6,7 +6,7 @@
 
 #include "stream/cause.h"
 
-static EvsCause current = {NULL, NULL};
+static EvsCause current = {NULL};
 
 void
 evs_cause_set(EvsCause cause)

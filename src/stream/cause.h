@@ -11,11 +11,17 @@
 
 #include "utils/uuid.h"
 
+struct EvsNewEvent;
+
 /* Members may be NULL.  What they point to must live until another is set. */
 typedef struct EvsCause
 {
 	const pg_uuid_t *causation_id;
 	text	   *correlation_id;
+
+	/* Told of each event that is written while this is the cause, whatever the event says of its own. */
+	void		(*observe) (void *arg, const struct EvsNewEvent *event);
+	void	   *observe_arg;
 } EvsCause;
 
 /*

@@ -80,6 +80,10 @@ INSERT INTO documented VALUES
 	('cancel_rebuild', 'name text', 'boolean'),
 	('drop_projection', 'name text', 'void'),
 	('run_projection', 'name text, max_count bigint', 'bigint'),
+	('create_route', 'name text, filter jsonb, fn regprocedure, emits text[], options jsonb', 'void'),
+	('drop_route', 'name text', 'void'),
+	('choreography_cycles', '', 'SETOF text[]'),
+	('choreography_graph', 'format text', 'text'),
 	('wait_for_projection', 'name text, up_to bigint, timeout interval', 'boolean'),
 	('wait_for_projections', 'names text[], up_to bigint, timeout interval', 'boolean'),
 	('test_given', 'stream text, events jsonb', 'void'),
@@ -125,8 +129,8 @@ SELECT results_eq($$ SELECT name::text COLLATE "default", required::int FROM (
 		SELECT p.proname AS name, p.pronargs - p.pronargdefaults AS required FROM pg_proc AS p
 		WHERE p.pronamespace = 'evstore'::regnamespace AND p.proname IN (SELECT name FROM documented WHERE arguments <> '')) AS f ORDER BY name COLLATE "C" $$,
 	$$ VALUES ('ack', 4), ('ack_events', 4), ('aggregate_at_time', 2), ('aggregate_at_version', 2), ('alter_aggregate', 1), ('alter_projection', 1), ('alter_relay', 1), ('alter_secret', 2), ('alter_subscription', 1), ('append', 2), ('append_arrays', 2),
-		('append_events', 2), ('append_one', 2), ('append_streams', 1), ('cancel_rebuild', 1), ('create_aggregate', 3), ('create_partitions', 1), ('create_projection', 2), ('create_relay', 2), ('create_secret', 2), ('create_subscription', 1),
-		('delete_stream', 1), ('discard_parked', 1), ('drop_aggregate', 1), ('drop_projection', 1), ('drop_relay', 1), ('drop_secret', 1), ('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fetch', 2), ('fold', 3), ('get_event', 1),
+		('append_events', 2), ('append_one', 2), ('append_streams', 1), ('cancel_rebuild', 1), ('choreography_graph', 0), ('create_aggregate', 3), ('create_partitions', 1), ('create_projection', 2), ('create_relay', 2), ('create_route', 3), ('create_secret', 2), ('create_subscription', 1),
+		('delete_stream', 1), ('discard_parked', 1), ('drop_aggregate', 1), ('drop_projection', 1), ('drop_relay', 1), ('drop_route', 1), ('drop_secret', 1), ('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fetch', 2), ('fold', 3), ('get_event', 1),
 		('grant_access', 2), ('inbox_begin', 2), ('install_sample', 0), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_projection', 1), ('pause_relay', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('publish', 2), ('read_all', 0),
 		('read_category', 1), ('read_correlation', 1), ('read_stream', 1), ('rebuild_projection', 1), ('release', 2), ('replay_parked', 1), ('replay_parked_relay', 1), ('reset_projection', 1), ('resume_projection', 1), ('resume_relay', 1),
 		('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('run_projection', 1), ('run_relay', 1), ('saga_graph', 1), ('save_snapshot', 3), ('seek', 2), ('seek_relay', 2), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1),
@@ -213,7 +217,7 @@ SELECT results_eq($$ SELECT c.relname::text COLLATE "default" FROM pg_trigger AS
 		WHERE t.tgfoid = 'evstore._guard'::regproc AND t.tgenabled = 'A' AND t.tgtype = 62 ORDER BY 1 $$,
 	ARRAY['early_id', 'event_log', 'sealed', 'stream'], 'guards are there, ENABLE ALWAYS, for INSERT, UPDATE, DELETE and TRUNCATE');
 SELECT set_eq($$ SELECT unnest(extconfig)::regclass::text FROM pg_extension WHERE extname = 'evstore' $$,
-	ARRAY['evstore.aggregate', 'evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.epoch_seq', 'evstore.failed_event', 'evstore.position_seq', 'evstore.projection', 'evstore.projection_error', 'evstore.relay', 'evstore.secret',
+	ARRAY['evstore.aggregate', 'evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.epoch_seq', 'evstore.failed_event', 'evstore.position_seq', 'evstore.projection', 'evstore.projection_error', 'evstore.relay', 'evstore.route', 'evstore.route_observed', 'evstore.secret',
 		'evstore.slot_state', 'evstore.snapshot', 'evstore.stream', 'evstore.stream_id_seq', 'evstore.subscription', 'evstore.subscription_id_seq']
 		|| ARRAY(SELECT 'evstore.inbox_' || i FROM generate_series(0, 8) AS i), 'what pg_dump takes along');
 SELECT results_eq($$ SELECT seqcache, seqincrement, seqcycle, seqmin, seqmax FROM pg_sequence WHERE seqrelid = 'evstore.position_seq'::regclass $$,
