@@ -59,7 +59,18 @@ WITH observed AS (
 )
 SELECT x.from_type, s.name AS route, x.to_type,
 	COALESCE(x.to_type = ANY (r.emits), false) AS declared, x.observed
-FROM edge x JOIN evstore.subscription s ON s.id = x.route_id JOIN evstore.route r ON r.id = x.route_id;
+FROM edge x JOIN evstore.subscription s ON s.id = x.route_id JOIN evstore.route r ON r.id = x.route_id
+UNION ALL
+SELECT f.type, 'saga:' || g.name, a.type, a.type IS NOT NULL, NULL::bigint
+FROM evstore.saga g
+	JOIN evstore.saga_version v ON v.saga_id = g.id AND v.version = g.version
+	CROSS JOIN LATERAL (
+		SELECT y.type COLLATE "C" FROM evstore.saga_trigger t CROSS JOIN LATERAL evstore._filter_types(COALESCE(t.entry -> 'filter',
+			jsonb_build_object('types', jsonb_build_array(t.entry -> 'type')))) y (type)
+		WHERE t.saga_id = g.id
+		UNION
+		SELECT w.type FROM evstore._saga_awaited(v.definition) w (type)) f (type)
+	LEFT JOIN LATERAL evstore._saga_appended(v.definition) a (type) ON true;
 COMMENT ON VIEW evstore.choreography IS 'which types of events lead to which, by routes and sagas';
 
 CREATE OR REPLACE VIEW evstore.routes AS
