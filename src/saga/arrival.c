@@ -14,6 +14,7 @@
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 #include "asl/asl.h"
 #include "base/clock.h"

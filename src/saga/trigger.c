@@ -49,7 +49,7 @@ typedef struct Correlation
 	EvsAslPath *key;
 } Correlation;
 
-typedef struct Trigger
+typedef struct SagaTrigger
 {
 	const EvsSaga *saga;
 	int			nstarters;
@@ -58,7 +58,7 @@ typedef struct Trigger
 	Correlation *correlations;
 	Oid			event_type;
 	FmgrInfo	to_jsonb;
-} Trigger;
+} SagaTrigger;
 
 /* An event that is being handled. */
 typedef struct TriggerEvent
@@ -93,7 +93,7 @@ compile_path(Jsonb *entry, const char *member, const char *otherwise)
 
 /* {"type": "X"} is {"filter": {"types": ["X"]}}: whoever has stored the entry has seen to that. */
 static void
-add_starter(Trigger *trigger, Jsonb *entry, int64 since)
+add_starter(SagaTrigger *trigger, Jsonb *entry, int64 since)
 {
 	Starter    *starter = &trigger->starters[trigger->nstarters++];
 
@@ -104,7 +104,7 @@ add_starter(Trigger *trigger, Jsonb *entry, int64 since)
 }
 
 static void
-add_correlation(Trigger *trigger, Jsonb *entry)
+add_correlation(SagaTrigger *trigger, Jsonb *entry)
 {
 	Correlation *correlation = &trigger->correlations[trigger->ncorrelations++];
 
@@ -113,7 +113,7 @@ add_correlation(Trigger *trigger, Jsonb *entry)
 }
 
 static void
-load_entries(Trigger *trigger)
+load_entries(SagaTrigger *trigger)
 {
 	static EvsSpiPlan plan = {
 		.sql = "SELECT t.kind = 'start', t.entry, t.since FROM evstore.saga_trigger t"
@@ -164,7 +164,7 @@ find_saga(void)
 
 /* to_jsonb() wants to know the type of its argument. */
 static void
-prepare_to_jsonb(Trigger *trigger)
+prepare_to_jsonb(SagaTrigger *trigger)
 {
 	Node	   *argument = (Node *) makeNullConst(trigger->event_type, -1, InvalidOid);
 
@@ -191,7 +191,7 @@ open_event(Datum datum, TriggerEvent *event)
 }
 
 static Jsonb *
-event_json(Trigger *trigger, TriggerEvent *event)
+event_json(SagaTrigger *trigger, TriggerEvent *event)
 {
 	if (event->json == NULL)
 		event->json = DatumGetJsonbP(FunctionCall1(&trigger->to_jsonb, event->event));
@@ -199,7 +199,7 @@ event_json(Trigger *trigger, TriggerEvent *event)
 }
 
 static Jsonb *
-look_up(Trigger *trigger, TriggerEvent *event, const EvsAslPath *path)
+look_up(SagaTrigger *trigger, TriggerEvent *event, const EvsAslPath *path)
 {
 	EvsAslScope scope = {.input = event_json(trigger, event)};
 
@@ -208,7 +208,7 @@ look_up(Trigger *trigger, TriggerEvent *event, const EvsAslPath *path)
 
 /* NULL: the event has none there, or what is there cannot be a key. */
 static char *
-look_up_key(Trigger *trigger, TriggerEvent *event, const EvsAslPath *path)
+look_up_key(SagaTrigger *trigger, TriggerEvent *event, const EvsAslPath *path)
 {
 	Jsonb	   *found = look_up(trigger, event, path);
 	JsonbValue	value;
@@ -259,7 +259,7 @@ throw_nothing(const EvsAslPath *path, const char *what)
 }
 
 static void
-start_instance(Trigger *trigger, TriggerEvent *event, const Starter *starter)
+start_instance(SagaTrigger *trigger, TriggerEvent *event, const Starter *starter)
 {
 	EvsInstanceStart start = {
 		.saga = trigger->saga, .priority = -1, .started_after = event->position,
@@ -284,7 +284,7 @@ start_instance(Trigger *trigger, TriggerEvent *event, const Starter *starter)
 
 /* The first entry that wants it counts: an event starts one instance at most. */
 static void
-start_by(Trigger *trigger, TriggerEvent *event)
+start_by(SagaTrigger *trigger, TriggerEvent *event)
 {
 	for (int i = 0; i < trigger->nstarters; i++)
 		if (is_wanted(&trigger->starters[i], event))
@@ -307,7 +307,7 @@ has_type(const TriggerEvent *event, const char *type)
 
 /* Versions of a definition may know whom a type is for in different ways: all count. */
 static List *
-add_arrivals(Trigger *trigger, TriggerEvent *event, List *arrivals)
+add_arrivals(SagaTrigger *trigger, TriggerEvent *event, List *arrivals)
 {
 	for (int i = 0; i < trigger->ncorrelations; i++)
 	{
@@ -331,7 +331,7 @@ add_arrivals(Trigger *trigger, TriggerEvent *event, List *arrivals)
 }
 
 static void
-bring(Trigger *trigger, List *arrivals)
+bring(SagaTrigger *trigger, List *arrivals)
 {
 	EvsArrival *array = palloc(sizeof(EvsArrival) * (list_length(arrivals) + 1));
 	int			n = 0;
@@ -346,7 +346,7 @@ bring(Trigger *trigger, List *arrivals)
 Datum
 evs_saga_events(PG_FUNCTION_ARGS)
 {
-	Trigger		trigger = {.event_type = evs_catalog()->event_type};
+	SagaTrigger trigger = {.event_type = evs_catalog()->event_type};
 	List	   *arrivals = NIL;
 	Datum	   *events;
 	int			n;
