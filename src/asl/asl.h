@@ -46,7 +46,7 @@ typedef struct EvsAslScope
 } EvsAslScope;
 
 /* Set the error, once: the first one counts.  The format makes the cause.  Returns NULL. */
-extern void *evs_asl_fail(EvsAslError *error, const char *name, const char *format, ...)
+extern void *evs_asl_fail(EvsAslError *error, const char *name, const char *format,...)
 			pg_attribute_printf(3, 4);
 
 /* ---- values ---- */

@@ -121,11 +121,16 @@ parse_arguments(EvsAslParser *parser, EvsAslExpression *call)
 		return true;
 	do
 	{
-		if (call->nargs == max)
-			call->args = repalloc(call->args, sizeof(EvsAslExpression *) * (max *= 2));
-		call->args[call->nargs] = parse_argument(parser, keep_escapes && call->nargs == 0);
-		if (call->args[call->nargs++] == NULL)
+		EvsAslExpression *argument = parse_argument(parser, keep_escapes && call->nargs == 0);
+
+		if (argument == NULL)
 			return false;
+		if (call->nargs == max)
+		{
+			max *= 2;
+			call->args = repalloc(call->args, sizeof(EvsAslExpression *) * max);
+		}
+		call->args[call->nargs++] = argument;
 	} while (evs_asl_accept(parser, ","));
 	return evs_asl_accept(parser, ")") ||
 		evs_asl_parser_fail(parser, "\",\" or \")\" is missing") != NULL;
@@ -157,18 +162,18 @@ parse_call(EvsAslParser *parser)
 }
 
 EvsAslExpression *
-evs_asl_expression_compile(const char *text, char **problem)
+evs_asl_expression_compile(const char *source, char **problem)
 {
-	EvsAslParser parser = {.text = text, .p = text};
+	EvsAslParser parser = {.text = source, .p = source};
 	EvsAslExpression *expression;
 
-	if (*text == '$')
+	if (*source == '$')
 	{
 		expression = palloc0(sizeof(EvsAslExpression));
-		expression->path = evs_asl_path_compile(text, problem);
+		expression->path = evs_asl_path_compile(source, problem);
 		return expression->path != NULL ? expression : NULL;
 	}
-	if (strlen(text) > EVS_ASL_TEXT_MAX)
+	if (strlen(source) > EVS_ASL_TEXT_MAX)
 	{
 		*problem = psprintf("a call has more than %d bytes", EVS_ASL_TEXT_MAX);
 		return NULL;

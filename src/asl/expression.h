@@ -35,9 +35,10 @@ struct EvsAslFunction
 	const char *name;
 	int			min_args;
 	int			max_args;		/* -1: any number */
-	const char *types;			/* one letter an argument, the last one for all
-								 * that follow: s, n, b, a(rray), o(bject), v(alue), any;
-								 * p(rimitive), none of array and object */
+	const char *types;			/* one letter an argument, the last one for
+								 * all that follow: s, n, b, a(rray),
+								 * o(bject), v(alue), any; p(rimitive), none
+								 * of array and object */
 	bool		(*call) (const EvsAslCall *call, JsonbValue *result);
 };
 

@@ -407,10 +407,11 @@ hash(const EvsAslCall *call, pg_cryptohash_type type, int digest_len, const char
 	uint8		digest[PG_SHA512_DIGEST_LENGTH];
 	char	   *hex = palloc(2 * digest_len);
 	pg_cryptohash_ctx *context = pg_cryptohash_create(type);
-	bool		done = context != NULL && pg_cryptohash_init(context) == 0 &&
+	bool		done;
+
+	done = context != NULL && pg_cryptohash_init(context) == 0 &&
 		pg_cryptohash_update(context, (const uint8 *) data, len) == 0 &&
 		pg_cryptohash_final(context, digest, digest_len) == 0;
-
 	pg_cryptohash_free(context);
 	/* such as MD5 where the operating system wants none of it */
 	if (!done)

@@ -345,9 +345,8 @@ can_put(const EvsAslPath *path, const JsonbValue *document, EvsAslError *error)
 }
 
 /* Put the value in place of old (NULL: there is none), which the steps lead on from. */
-static JsonbValue *
-put(JsonbParseState **state, const EvsAslStep *step, const EvsAslStep *end,
-	const JsonbValue *old, JsonbIteratorToken token, JsonbValue *value);
+static JsonbValue *put(JsonbParseState **state, const EvsAslStep *step, const EvsAslStep *end,
+					   const JsonbValue *old, JsonbIteratorToken token, JsonbValue *value);
 
 static JsonbValue *
 put_member(JsonbParseState **state, const EvsAslStep *step, const EvsAslStep *end,

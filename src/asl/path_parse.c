@@ -363,12 +363,12 @@ evs_asl_parse_path(EvsAslParser *parser, bool in_filter)
 }
 
 EvsAslPath *
-evs_asl_path_compile(const char *text, char **problem)
+evs_asl_path_compile(const char *source, char **problem)
 {
-	EvsAslParser parser = {.text = text, .p = text};
+	EvsAslParser parser = {.text = source, .p = source};
 	EvsAslPath *path;
 
-	if (strlen(text) > EVS_ASL_TEXT_MAX)
+	if (strlen(source) > EVS_ASL_TEXT_MAX)
 	{
 		*problem = psprintf("a path has more than %d bytes", EVS_ASL_TEXT_MAX);
 		return NULL;
