@@ -95,21 +95,20 @@ END
 
 # ---- what is valid ----
 
-# Documents of the tests; a name that begins with invalid says what is wrong.
+# Documents of the tests: valid, not valid, and those that are valid but refused, since they
+# are about what evstore does not do, or mistakes that the validator does not see.
 my @files = sort glob "$data/*.json";
 cmp_ok(scalar @files, '>=', 20, 'there are documents');
-my @texts = map { my $t = slurp_file($_); $t =~ s/\s*\n\s*/ /g; $t } @files;
+my @texts = map { my $text = slurp_file($_); $text =~ tr/\n//d; $text } @files;
 my @verdicts = oracle('validate', @texts);
 my $session = session($node, 'sagas');
 for my $i (0 .. $#files)
 {
-	my ($name) = $files[$i] =~ m{([^/]+)\.json$};
-	my $ours = $session->query(
-		q(SELECT count(*) FILTER (WHERE v.severity = 'error') FROM evstore.validate_saga($evs$) . $texts[$i] . q($evs$) v));
-	is($ours > 0 ? 'invalid' : 'valid', $name =~ /^invalid/ ? 'invalid' : 'valid', "$name: as it says");
-	# what we refuse besides says so in its name
-	next if $name =~ /^invalid_for_us/;
-	is($verdicts[$i]{valid} ? 'valid' : 'invalid', $ours > 0 ? 'invalid' : 'valid', "$name: asl-validator agrees")
+	my ($name, $kind) = $files[$i] =~ m{((valid|invalid|refused)_[^/]+)\.json$};
+	my $errors = $session->query(
+		"SELECT count(*) FILTER (WHERE v.severity = 'error') FROM evstore.validate_saga(\$evs\$$texts[$i]\$evs\$) v");
+	is($errors > 0 ? 'refused' : 'taken', $kind eq 'valid' ? 'taken' : 'refused', "$name by validate_saga()");
+	is($verdicts[$i]{valid} ? 'valid' : 'invalid', $kind eq 'invalid' ? 'invalid' : 'valid', "$name by asl-validator")
 	  or diag explain $verdicts[$i]{errors};
 }
 
@@ -128,8 +127,9 @@ $session->close;
 my @documents = split /\n/, `cd '$dir' && node generate.js $seed $count`;
 is(scalar @documents, $count, "$count documents were made");
 push @documents, map { $json->encode($_) } @{ $json->decode(slurp_file("$data/../asl_runs.json")) };
-my @valid = oracle('validate', map { $json->encode($json->decode($_)->{asl}) } @documents);
-is(scalar(grep { !$_->{valid} } @valid), 0, 'all of them valid');
+# it takes a tenth of a second for each
+my @valid = oracle('validate', map { $json->encode($json->decode($_)->{asl}) } @documents[0 .. 49], @documents[$count .. $#documents]);
+is(scalar(grep { !$_->{valid} } @valid), 0, 'they are valid');
 my @expected = oracle('run', @documents);
 
 open my $copy, '>', "$dir/documents" or die $!;
