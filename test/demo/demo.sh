@@ -4,7 +4,8 @@
 #
 # Then two consumers share them, and one is killed; and a projection makes a read
 # model of them, which is rebuilt while it is read and while more events come.  At the
-# end they leave the database, to a file and to a receiver that is killed in between.
+# end they leave the database, to a file and to a receiver that is killed in between; and
+# sagas care for the passengers of flights that are very late.
 #
 # Wants a running server with evstore installed, in PGHOST, PGPORT, PGUSER and
 # PGDATABASE: a superuser and a database without evstore.  "make demo" starts
@@ -32,6 +33,8 @@ sql() {
 . "$here/consume.sh"
 # shellcheck source=relay.sh
 . "$here/relay.sh"
+# shellcheck source=saga.sh
+. "$here/saga.sh"
 
 # A rebuild with appends and a reader beside it.
 project() {
@@ -69,6 +72,7 @@ sql -f "$here/poison.sql"
 wake_up
 project
 relay
+care
 
 wrong=$(sql -c 'SELECT count(*) FROM demo.checked WHERE NOT ok')
 passed=$(sql -c 'SELECT count(*) FROM demo.checked WHERE ok')
