@@ -75,7 +75,7 @@ check_reached(EvsCompiler *compiler, const EvsMachine *machine, const EvsPart *s
 
 	for (int i = 0; i < machine->nstates; i++)
 	{
-		EvsPart	state = {.up = states, .key = machine->states[i].name};
+		EvsPart		state = {.up = states, .key = machine->states[i].name};
 
 		if (!reached[i])
 			evs_compile_error(compiler, &state, "cannot be reached");
@@ -113,7 +113,8 @@ is_idle_machine(const EvsMachine *machine)
 
 typedef enum Colour
 {
-	WHITE,						/* not seen yet; of those that are not idle, for ever */
+	WHITE,						/* not seen yet; of those that are not idle,
+								 * for ever */
 	GREY,						/* on the way to the state that is looked at */
 	BLACK						/* no circle goes through it */
 } Colour;
@@ -172,7 +173,7 @@ check_circles(EvsCompiler *compiler, const EvsMachine *machine, const EvsPart *s
 			search_from(machine, i, &search);
 	if (search.found >= 0)
 	{
-		EvsPart	state = {.up = states, .key = machine->states[search.found].name};
+		EvsPart		state = {.up = states, .key = machine->states[search.found].name};
 
 		evs_compile_warning(compiler, &state, "is in a circle of states without a Task or a Wait");
 	}

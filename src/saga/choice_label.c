@@ -26,7 +26,7 @@ append_string(StringInfo buf, const EvsPart *field)
 static void
 append_list(StringInfo buf, const EvsPart *list, const char *word)
 {
-	EvsPart	element;
+	EvsPart		element;
 	EvsEach		each;
 
 	if (list->value.type != jbvBinary)
@@ -44,7 +44,7 @@ append_list(StringInfo buf, const EvsPart *list, const char *word)
 static void
 append_test(StringInfo buf, const EvsPart *rule)
 {
-	EvsPart	member;
+	EvsPart		member;
 	EvsEach		each;
 
 	if (evs_part_get(rule, "Variable", &member))
@@ -91,7 +91,7 @@ char *
 evs_rule_label(const EvsPart *rule)
 {
 	StringInfoData buf;
-	EvsPart	comment;
+	EvsPart		comment;
 
 	initStringInfo(&buf);
 	if (evs_part_get(rule, "Comment", &comment) && comment.value.type == jbvString)

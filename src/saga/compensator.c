@@ -38,7 +38,7 @@ static void
 read_when(EvsCompiler *compiler, const EvsPart *field, EvsCompensator *compensator)
 {
 	static const char *const outcomes[] = {"succeeded", "unknown", NULL};
-	EvsPart	element;
+	EvsPart		element;
 	EvsEach		each;
 
 	if (!evs_part_array(compiler, field, false))
@@ -64,7 +64,7 @@ can_compensate(const EvsResource *resource)
 static void
 read_resource(EvsCompiler *compiler, const EvsPart *object, EvsCompensator *compensator)
 {
-	EvsPart	field;
+	EvsPart		field;
 
 	if (!evs_part_get(object, "Resource", &field))
 	{
@@ -86,7 +86,7 @@ static EvsCompensator *
 read_compensator(EvsCompiler *compiler, const EvsPart *object)
 {
 	EvsCompensator *compensator = palloc0(sizeof(EvsCompensator));
-	EvsPart	field;
+	EvsPart		field;
 	int64		seconds = 0;
 
 	compensator->when_succeeded = compensator->when_unknown = true;
@@ -132,7 +132,7 @@ find_state(const EvsCompiler *compiler, const char *name)
 static void
 read_states(EvsCompiler *compiler, const EvsPart *states)
 {
-	EvsPart	member;
+	EvsPart		member;
 	EvsEach		each;
 
 	if (!evs_part_object(compiler, states))
@@ -158,7 +158,7 @@ read_states(EvsCompiler *compiler, const EvsPart *states)
 void
 evs_compile_compensation(EvsCompiler *compiler, const EvsPart *object)
 {
-	EvsPart	field;
+	EvsPart		field;
 
 	if (!evs_part_object(compiler, object))
 		return;

@@ -184,7 +184,7 @@ format_message(const char *format, va_list args)
 }
 
 void
-evs_compile_error(EvsCompiler *compiler, const EvsPart *field, const char *format, ...)
+evs_compile_error(EvsCompiler *compiler, const EvsPart *field, const char *format,...)
 {
 	va_list		args;
 
@@ -194,7 +194,7 @@ evs_compile_error(EvsCompiler *compiler, const EvsPart *field, const char *forma
 }
 
 void
-evs_compile_warning(EvsCompiler *compiler, const EvsPart *field, const char *format, ...)
+evs_compile_warning(EvsCompiler *compiler, const EvsPart *field, const char *format,...)
 {
 	va_list		args;
 
@@ -212,7 +212,7 @@ evs_compile_error_at(EvsCompiler *compiler, char *path, char *message)
 void
 evs_compile_missing(EvsCompiler *compiler, const EvsPart *object, const char *key)
 {
-	EvsPart	field = {.up = object, .key = key};
+	EvsPart		field = {.up = object, .key = key};
 
 	evs_compile_error(compiler, &field, "is missing");
 }

@@ -46,12 +46,14 @@ typedef struct EvsNamedState
 
 typedef struct EvsCompiler
 {
-	EvsSagaForm form;			/* of what is compiled now; while it is made from the given one, an envelope */
+	EvsSagaForm form;			/* of what is compiled now; while it is made
+								 * from the given one, an envelope */
 	Jsonb	   *given;
 	List	  **problems;
 	bool		failed;			/* there is an error among them */
 	EvsSagaDefinition *definition;
-	EvsPart	resources;		/* option resources; jbvNull if it is not there */
+	EvsPart		resources;		/* option resources; jbvNull if it is not
+								 * there */
 	List	   *used;			/* keys of it that states use */
 	List	   *states;			/* of EvsNamedState */
 } EvsCompiler;
@@ -59,9 +61,9 @@ typedef struct EvsCompiler
 /* ---- problems: compile.c ---- */
 
 extern char *evs_part_path_text(const EvsCompiler *compiler, const EvsPart *field);
-extern void evs_compile_error(EvsCompiler *compiler, const EvsPart *field, const char *format, ...)
+extern void evs_compile_error(EvsCompiler *compiler, const EvsPart *field, const char *format,...)
 			pg_attribute_printf(3, 4);
-extern void evs_compile_warning(EvsCompiler *compiler, const EvsPart *field, const char *format, ...)
+extern void evs_compile_warning(EvsCompiler *compiler, const EvsPart *field, const char *format,...)
 			pg_attribute_printf(3, 4);
 
 /* The same where there is a path already. */
@@ -92,13 +94,13 @@ extern bool evs_part_array(EvsCompiler *compiler, const EvsPart *field, bool may
 extern char *evs_part_string(EvsCompiler *compiler, const EvsPart *field);
 extern bool evs_part_bool(EvsCompiler *compiler, const EvsPart *field, bool *value);
 extern bool evs_part_number(EvsCompiler *compiler, const EvsPart *field,
-							 double low, double high, double *value);
+							double low, double high, double *value);
 extern bool evs_part_whole(EvsCompiler *compiler, const EvsPart *field,
-							int64 low, int64 high, int64 *value);
+						   int64 low, int64 high, int64 *value);
 
 /* A number of seconds, or an interval as text. */
 extern bool evs_part_seconds(EvsCompiler *compiler, const EvsPart *field,
-							  double low, double high, double *value);
+							 double low, double high, double *value);
 
 /* One of the words, which end with NULL: its index, or -1. */
 extern int	evs_part_word(EvsCompiler *compiler, const EvsPart *field, const char *const *words);

@@ -10,8 +10,8 @@
 void
 evs_compile_parallel(EvsCompiler *compiler, const EvsPart *object, EvsSagaState *state)
 {
-	EvsPart	branches;
-	EvsPart	branch;
+	EvsPart		branches;
+	EvsPart		branch;
 	EvsEach		each;
 
 	if (!evs_part_get(object, "Branches", &branches))
@@ -33,8 +33,8 @@ check_processor_config(EvsCompiler *compiler, const EvsPart *processor)
 {
 	static const char *const known[] = {"Mode", NULL};
 	static const char *const modes[] = {"INLINE", NULL};
-	EvsPart	config;
-	EvsPart	mode;
+	EvsPart		config;
+	EvsPart		mode;
 
 	if (!evs_part_get(processor, "ProcessorConfig", &config) || !evs_part_object(compiler, &config))
 		return;
@@ -52,7 +52,7 @@ check_processor_config(EvsCompiler *compiler, const EvsPart *processor)
 static void
 read_processor(EvsCompiler *compiler, const EvsPart *object, EvsSagaState *state)
 {
-	EvsPart	processor;
+	EvsPart		processor;
 
 	if (!evs_part_get(object, "ItemProcessor", &processor) && !evs_part_get(object, "Iterator", &processor))
 	{
@@ -67,7 +67,7 @@ read_processor(EvsCompiler *compiler, const EvsPart *object, EvsSagaState *state
 void
 evs_compile_map(EvsCompiler *compiler, const EvsPart *object, EvsSagaState *state)
 {
-	EvsPart	field;
+	EvsPart		field;
 	int64		concurrency = 0;
 
 	read_processor(compiler, object, state);

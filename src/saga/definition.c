@@ -48,7 +48,7 @@ static Jsonb *
 make_envelope(EvsCompiler *compiler)
 {
 	static const char *const known[] = {"asl", "compensation", "options", NULL};
-	EvsPart	root = evs_part_root(compiler->given);
+	EvsPart		root = evs_part_root(compiler->given);
 
 	if (!evs_part_object(compiler, &root))
 		return NULL;
@@ -111,10 +111,10 @@ find_resources(EvsCompiler *compiler, const EvsPart *options)
 static void
 compile_envelope(EvsCompiler *compiler, Jsonb *envelope)
 {
-	EvsPart	root = evs_part_root(envelope);
-	EvsPart	asl;
-	EvsPart	compensation;
-	EvsPart	options;
+	EvsPart		root = evs_part_root(envelope);
+	EvsPart		asl;
+	EvsPart		compensation;
+	EvsPart		options;
 
 	evs_part_get(&root, "asl", &asl);
 	evs_part_get(&root, "compensation", &compensation);
@@ -172,7 +172,7 @@ throw_invalid(List *problems)
 
 	foreach(cell, problems)
 		if (first == NULL && ((EvsSagaProblem *) lfirst(cell))->is_error)
-			first = lfirst(cell);
+		first = lfirst(cell);
 	evs_detail_begin(&detail);
 	evs_detail_string(&detail, "path", first->path);
 	evs_detail_raw(&detail, "problems", problems_json(problems));

@@ -165,21 +165,6 @@ typedef enum EvsOnDeadline
 	EVS_DEADLINE_FAIL			/* ends timed_out, nothing undone */
 } EvsOnDeadline;
 
-/* Option start_on: events that start an instance. */
-typedef struct EvsSagaTrigger
-{
-	Jsonb	   *filter;			/* of a subscription; "type": "X" has become {"types": ["X"]} */
-	EvsAslPath *input;			/* of the event, as to_jsonb() makes it; default $.data */
-	EvsAslPath *business_key;	/* of the event; NULL: by the option business_key, if there is one */
-} EvsSagaTrigger;
-
-/* Option correlate: whom an event of a type is for. */
-typedef struct EvsSagaCorrelation
-{
-	char	   *type;
-	EvsAslPath *key;			/* of the event */
-} EvsSagaCorrelation;
-
 /* What a Task or a compensator names, and where: for checks that need the catalog. */
 typedef struct EvsResourceUse
 {
@@ -194,8 +179,6 @@ typedef struct EvsSagaDefinition
 	Jsonb	   *options;		/* as given, or {} */
 	List	   *resources;		/* of EvsResourceUse: all that states and compensators name */
 	EvsAslPath *business_key;	/* of the input, or NULL */
-	List	   *start_on;		/* of EvsSagaTrigger */
-	List	   *correlate;		/* of EvsSagaCorrelation */
 	int			priority;		/* 0 first, 9 last; default 5 */
 	double		deadline;		/* seconds of an instance, 0 = none; machine TimeoutSeconds counts too */
 	EvsOnDeadline on_deadline;

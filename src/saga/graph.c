@@ -55,9 +55,9 @@ append_label(Graph *graph, const char *text, bool is_quoted)
 {
 	const char *special = is_quoted ? "\"#<>&" : "\"#<>&:;{}[]";
 
-	for (; *text != '\0'; text++)
+	for (; *text !='\0'; text ++)
 	{
-		if ((unsigned char) *text < ' ' || *text == 0x7f)
+		if ((unsigned char) *text <' ' || *text == 0x7f)
 			appendStringInfoChar(&graph->buf, ' ');
 		else if (graph->dot && (*text == '"' || *text == '\\'))
 			appendStringInfo(&graph->buf, "\\%c", *text);
@@ -143,9 +143,9 @@ reach_all(Drawing *drawing)
 
 /* By EvsStateType. */
 static const char *const shapes[] = {
-	[EVS_STATE_TASK] = "", [EVS_STATE_CHOICE] = ", shape=diamond", [EVS_STATE_WAIT] = ", style=\"rounded,dotted\"",
-	[EVS_STATE_PASS] = "", [EVS_STATE_SUCCEED] = "", [EVS_STATE_FAIL] = ", style=\"rounded,bold\"",
-	[EVS_STATE_PARALLEL] = "", [EVS_STATE_MAP] = "",
+	[EVS_STATE_TASK] = "",[EVS_STATE_CHOICE] = ", shape=diamond",[EVS_STATE_WAIT] = ", style=\"rounded,dotted\"",
+	[EVS_STATE_PASS] = "",[EVS_STATE_SUCCEED] = "",[EVS_STATE_FAIL] = ", style=\"rounded,bold\"",
+	[EVS_STATE_PARALLEL] = "",[EVS_STATE_MAP] = "",
 };
 
 static const char *

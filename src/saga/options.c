@@ -1,6 +1,9 @@
 /*
  * options.c
  *	  {"options": …}: when instances of a saga start, what events are theirs, and limits.
+ *
+ * Of start_on and correlate, which are for whoever looks for events, it is only seen to that
+ * they are valid.
  */
 #include "postgres.h"
 
@@ -8,7 +11,7 @@
 #include "utils/builtins.h"
 #include "utils/resowner.h"
 
-#include "asl/value.h"
+#include "projection/handler.h"
 #include "saga/compile.h"
 #include "stream/filter.h"
 #include "compat.h"
@@ -53,7 +56,7 @@ filter_problem(Jsonb *filter)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED))
+		if (evs_handler_error_is_transient(error->sqlerrcode))
 			ReThrowError(error);
 		problem = error->message;
 	}
@@ -63,85 +66,66 @@ filter_problem(Jsonb *filter)
 	return problem;
 }
 
-static Jsonb *
-filter_of_type(char *type)
+static void
+check_filter(EvsCompiler *compiler, const EvsPart *object)
 {
-	const char *key = "types";
-	Jsonb	   *name = evs_asl_string(type);
-	Jsonb	   *types = evs_asl_array(1, &name);
-
-	return evs_asl_object(1, &key, &types);
-}
-
-static Jsonb *
-read_filter(EvsCompiler *compiler, const EvsPart *object)
-{
-	EvsPart	field;
-	EvsPart	other;
-	Jsonb	   *filter = NULL;
-	char	   *text;
+	EvsPart		field;
+	EvsPart		type;
 	char	   *problem;
 
-	if (evs_part_get(object, "type", &field))
+	if (evs_part_get(object, "type", &type))
 	{
-		text = evs_part_string(compiler, &field);
-		if (text != NULL)
-			filter = filter_of_type(text);
-		if (evs_part_get(object, "filter", &other))
-			evs_compile_error(compiler, &other, "is one too many: there is type");
+		(void) evs_part_string(compiler, &type);
+		if (evs_part_get(object, "filter", &field))
+			evs_compile_error(compiler, &field, "is one too many: there is type");
+		return;
 	}
-	else if (!evs_part_get(object, "filter", &field))
+	if (!evs_part_get(object, "filter", &field))
+	{
 		evs_compile_error(compiler, object, "must have a filter or a type");
-	else if (evs_part_object(compiler, &field))
-		filter = evs_part_json(&field);
-	if (filter == NULL)
-		return NULL;
-	problem = filter_problem(filter);
+		return;
+	}
+	if (!evs_part_object(compiler, &field))
+		return;
+	problem = filter_problem(evs_part_json(&field));
 	if (problem != NULL)
 		evs_compile_error(compiler, &field, "is not a filter: %s", problem);
-	return filter;
-}
-
-static EvsSagaTrigger *
-read_trigger(EvsCompiler *compiler, const EvsPart *object)
-{
-	EvsSagaTrigger *trigger = palloc0(sizeof(EvsSagaTrigger));
-	EvsPart	field;
-	char	   *problem;
-
-	if (!evs_part_object(compiler, object))
-		return trigger;
-	evs_part_only(compiler, object, trigger_members);
-	trigger->filter = read_filter(compiler, object);
-	if (evs_part_get(object, "input", &field))
-		trigger->input = evs_part_path(compiler, &field);
-	else
-		trigger->input = evs_asl_path_compile("$.data", &problem);
-	if (evs_part_get(object, "business_key", &field))
-		trigger->business_key = evs_part_definite_path(compiler, &field);
-	return trigger;
 }
 
 static void
-read_start_on(EvsCompiler *compiler, const EvsPart *field)
+check_trigger(EvsCompiler *compiler, const EvsPart *object)
 {
-	EvsPart	element;
+	EvsPart		field;
+
+	if (!evs_part_object(compiler, object))
+		return;
+	evs_part_only(compiler, object, trigger_members);
+	check_filter(compiler, object);
+	if (evs_part_get(object, "input", &field))
+		(void) evs_part_path(compiler, &field);
+	if (evs_part_get(object, "business_key", &field))
+		(void) evs_part_definite_path(compiler, &field);
+}
+
+static void
+check_start_on(EvsCompiler *compiler, const EvsPart *field)
+{
+	EvsPart		element;
 	EvsEach		each;
 
 	if (!evs_part_array(compiler, field, true))
 		return;
 	evs_part_begin(&each, field);
 	while (evs_part_next(&each, field, &element))
-		compiler->definition->start_on = lappend(compiler->definition->start_on,
-												 read_trigger(compiler, &element));
+		check_trigger(compiler, &element);
 }
 
 /* ---- correlate ---- */
 
 static void
-read_correlate(EvsCompiler *compiler, const EvsPart *field)
+check_correlate(EvsCompiler *compiler, const EvsPart *field)
 {
-	EvsPart	member;
+	EvsPart		member;
 	EvsEach		each;
 
 	if (!evs_part_object(compiler, field))
@@ -149,13 +133,9 @@ read_correlate(EvsCompiler *compiler, const EvsPart *field)
 	evs_part_begin(&each, field);
 	while (evs_part_next(&each, field, &member))
 	{
-		EvsSagaCorrelation *correlation = palloc(sizeof(EvsSagaCorrelation));
-
 		if (*member.key == '\0')
 			evs_compile_error(compiler, &member, "must be the name of a type of events");
-		correlation->type = unconstify(char *, member.key);
-		correlation->key = evs_part_definite_path(compiler, &member);
-		compiler->definition->correlate = lappend(compiler->definition->correlate, correlation);
+		(void) evs_part_definite_path(compiler, &member);
 	}
 }
 
@@ -164,7 +144,7 @@ read_correlate(EvsCompiler *compiler, const EvsPart *field)
 static void
 read_whole(EvsCompiler *compiler, const EvsPart *object, const char *name, int low, int high, int *value)
 {
-	EvsPart	field;
+	EvsPart		field;
 	int64		number = *value;
 
 	if (evs_part_get(object, name, &field))
@@ -177,7 +157,7 @@ read_limits(EvsCompiler *compiler, const EvsPart *object)
 {
 	static const char *const on_deadline[] = {"compensate", "fail", NULL};
 	EvsSagaDefinition *definition = compiler->definition;
-	EvsPart	field;
+	EvsPart		field;
 
 	read_whole(compiler, object, "priority", 0, 9, &definition->priority);
 	read_whole(compiler, object, "max_transitions", 1, MAX_TRANSITIONS, &definition->max_transitions);
@@ -198,7 +178,7 @@ void
 evs_compile_options(EvsCompiler *compiler, const EvsPart *object)
 {
 	EvsSagaDefinition *definition = compiler->definition;
-	EvsPart	field;
+	EvsPart		field;
 
 	if (!evs_part_object(compiler, object))
 		return;
@@ -207,9 +187,9 @@ evs_compile_options(EvsCompiler *compiler, const EvsPart *object)
 	if (evs_part_get(object, "business_key", &field))
 		definition->business_key = evs_part_definite_path(compiler, &field);
 	if (evs_part_get(object, "start_on", &field))
-		read_start_on(compiler, &field);
+		check_start_on(compiler, &field);
 	if (evs_part_get(object, "correlate", &field))
-		read_correlate(compiler, &field);
+		check_correlate(compiler, &field);
 	read_limits(compiler, object);
 	if (evs_part_get(object, "resources", &field) && evs_part_object(compiler, &field))
 		evs_compile_resource_option(compiler);

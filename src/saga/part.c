@@ -20,7 +20,7 @@
 EvsPart
 evs_part_root(Jsonb *document)
 {
-	EvsPart	root = {.value = evs_asl_unpack(document)};
+	EvsPart		root = {.value = evs_asl_unpack(document)};
 
 	return root;
 }
@@ -50,7 +50,7 @@ evs_part_get(const EvsPart *object, const char *key, EvsPart *member)
 bool
 evs_part_has(const EvsPart *object, const char *key)
 {
-	EvsPart	member;
+	EvsPart		member;
 
 	return evs_part_get(object, key, &member);
 }
@@ -193,7 +193,7 @@ evs_part_word(EvsCompiler *compiler, const EvsPart *field, const char *const *wo
 void
 evs_part_only(EvsCompiler *compiler, const EvsPart *object, const char *const *known)
 {
-	EvsPart	member;
+	EvsPart		member;
 	EvsEach		each;
 
 	evs_part_begin(&each, object);
@@ -367,7 +367,7 @@ is_variable_name(const char *name, int len)
 EvsAslTemplate *
 evs_part_assign(EvsCompiler *compiler, const EvsPart *field)
 {
-	EvsPart	member;
+	EvsPart		member;
 	EvsEach		each;
 
 	if (!evs_part_object(compiler, field))

@@ -40,9 +40,10 @@ cut_suffix(char *text, const char *suffix)
 {
 	size_t		len = strlen(text);
 
-	if (len < strlen(suffix) || strcmp(text + len - strlen(suffix), suffix) != 0)
+	if (len < strlen(suffix) || strcmp(text +len - strlen(suffix), suffix) != 0)
 		return false;
-	text[len - strlen(suffix)] = '\0';
+	text[		len - strlen(suffix)] = '\0';
+
 	return true;
 }
 
@@ -85,7 +86,7 @@ check_suffix(const EvsResource *resource)
 static const char *
 parse_own(const char *text, EvsResource *resource)
 {
-	char	   *rest = pstrdup(text + strlen(PREFIX));
+	char	   *rest = pstrdup(text +strlen(PREFIX));
 	char	   *colon;
 	const char *problem;
 	int			kind;
@@ -130,7 +131,7 @@ parse(const char *text, EvsResource *resource)
 static char *
 find_mapped(EvsCompiler *compiler, const char *text)
 {
-	EvsPart	mapped;
+	EvsPart		mapped;
 
 	if (!evs_part_get(&compiler->resources, text, &mapped) || mapped.value.type != jbvString)
 		return NULL;
@@ -150,6 +151,7 @@ evs_compile_resource(EvsCompiler *compiler, const EvsPart *field, EvsResource *r
 	mapped = find_mapped(compiler, text);
 	problem = parse(mapped != NULL ? mapped : text, resource);
 	resource->text = text;
+
 	/* what is wrong with it in the option is reported there */
 	if (problem != NULL && mapped == NULL)
 		evs_compile_error(compiler, field, "%s", problem);
@@ -177,7 +179,7 @@ is_used(const EvsCompiler *compiler, const char *key)
 
 	foreach(cell, compiler->used)
 		if (strcmp(lfirst(cell), key) == 0)
-			return true;
+		return true;
 	return false;
 }
 
@@ -185,7 +187,7 @@ is_used(const EvsCompiler *compiler, const char *key)
 void
 evs_compile_resource_option(EvsCompiler *compiler)
 {
-	EvsPart	member;
+	EvsPart		member;
 	EvsEach		each;
 
 	if (evs_part_is_null(&compiler->resources))

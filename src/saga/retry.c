@@ -43,7 +43,7 @@ char **
 evs_compile_errors(EvsCompiler *compiler, const EvsPart *field, int *n)
 {
 	char	  **names;
-	EvsPart	element;
+	EvsPart		element;
 	EvsEach		each;
 
 	*n = 0;
@@ -68,7 +68,7 @@ evs_compile_errors(EvsCompiler *compiler, const EvsPart *field, int *n)
 static char **
 read_errors(EvsCompiler *compiler, const EvsPart *element, bool is_last, int *n)
 {
-	EvsPart	field;
+	EvsPart		field;
 	char	  **names;
 
 	*n = 0;
@@ -93,7 +93,7 @@ read_errors(EvsCompiler *compiler, const EvsPart *element, bool is_last, int *n)
 static void
 check_comment(EvsCompiler *compiler, const EvsPart *object)
 {
-	EvsPart	field;
+	EvsPart		field;
 
 	if (evs_part_get(object, "Comment", &field))
 		(void) evs_part_string(compiler, &field);
@@ -104,7 +104,7 @@ check_comment(EvsCompiler *compiler, const EvsPart *object)
 static void
 read_delays(EvsCompiler *compiler, const EvsPart *element, EvsRetrier *retrier)
 {
-	EvsPart	field;
+	EvsPart		field;
 	int64		seconds = 1;
 	int64		longest = 0;
 
@@ -123,7 +123,7 @@ static void
 read_retrier(EvsCompiler *compiler, const EvsPart *element, bool is_last, EvsRetrier *retrier)
 {
 	static const char *const strategies[] = {"NONE", "FULL", NULL};
-	EvsPart	field;
+	EvsPart		field;
 	int64		attempts = 3;
 
 	retrier->backoff_rate = 2;
@@ -144,7 +144,7 @@ EvsRetrier *
 evs_compile_retry(EvsCompiler *compiler, const EvsPart *field, int *n)
 {
 	EvsRetrier *retriers;
-	EvsPart	element;
+	EvsPart		element;
 	EvsEach		each;
 
 	*n = 0;
@@ -163,7 +163,7 @@ static void
 read_catcher(EvsCompiler *compiler, const EvsMachine *machine, const EvsPart *element, bool is_last,
 			 EvsCatcher *catcher)
 {
-	EvsPart	field;
+	EvsPart		field;
 
 	catcher->next = -1;
 	if (!evs_part_object(compiler, element))
@@ -189,7 +189,7 @@ EvsCatcher *
 evs_compile_catch(EvsCompiler *compiler, const EvsMachine *machine, const EvsPart *field, int *n)
 {
 	EvsCatcher *catchers;
-	EvsPart	element;
+	EvsPart		element;
 	EvsEach		each;
 
 	*n = 0;

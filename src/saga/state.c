@@ -102,7 +102,7 @@ why_refused(const char *name)
 static void
 check_fields(Reader *reader)
 {
-	EvsPart	member;
+	EvsPart		member;
 	EvsEach		each;
 
 	evs_part_begin(&each, reader->object);
@@ -129,7 +129,7 @@ get(Reader *reader, const char *name, EvsPart *field)
 static void
 check_not_both(Reader *reader, const char *one, const char *other)
 {
-	EvsPart	field;
+	EvsPart		field;
 
 	if (get(reader, one, &field) && get(reader, other, &field))
 		evs_compile_error(reader->compiler, &field, "is one too many: there is %s", one);
@@ -140,7 +140,7 @@ check_not_both(Reader *reader, const char *one, const char *other)
 static void
 read_common(Reader *reader)
 {
-	EvsPart	field;
+	EvsPart		field;
 
 	if (get(reader, "Comment", &field))
 		(void) evs_part_string(reader->compiler, &field);
@@ -151,7 +151,7 @@ read_common(Reader *reader)
 static void
 read_path(Reader *reader, const char *name, EvsAslPath **path, bool *discard)
 {
-	EvsPart	field;
+	EvsPart		field;
 
 	if (!get(reader, name, &field))
 		return;
@@ -166,7 +166,7 @@ static void
 read_data_flow(Reader *reader)
 {
 	EvsSagaState *state = reader->state;
-	EvsPart	field;
+	EvsPart		field;
 
 	read_path(reader, "InputPath", &state->input_path, &state->discard_input);
 	read_path(reader, "OutputPath", &state->output_path, &state->discard_output);
@@ -183,7 +183,7 @@ read_data_flow(Reader *reader)
 static void
 read_next(Reader *reader)
 {
-	EvsPart	field;
+	EvsPart		field;
 	bool		ends = false;
 
 	reader->state->next = -1;
@@ -204,7 +204,7 @@ static void
 read_handlers(Reader *reader)
 {
 	EvsSagaState *state = reader->state;
-	EvsPart	field;
+	EvsPart		field;
 
 	if (get(reader, "Retry", &field))
 		state->retriers = evs_compile_retry(reader->compiler, &field, &state->nretriers);
@@ -217,7 +217,7 @@ read_handlers(Reader *reader)
 static void
 read_time_limit(Reader *reader, const char *name, const char *path_name, double *seconds, EvsAslPath **path)
 {
-	EvsPart	field;
+	EvsPart		field;
 	int64		value = 0;
 
 	check_not_both(reader, name, path_name);
@@ -232,7 +232,7 @@ static void
 read_task(Reader *reader)
 {
 	EvsSagaState *state = reader->state;
-	EvsPart	field;
+	EvsPart		field;
 
 	if (!get(reader, "Resource", &field))
 		evs_compile_missing(reader->compiler, reader->object, "Resource");
@@ -247,7 +247,7 @@ read_task(Reader *reader)
 static void
 read_choice_rule(Reader *reader, const EvsPart *element, EvsChoice *choice)
 {
-	EvsPart	field;
+	EvsPart		field;
 
 	choice->next = -1;
 	if (!evs_part_object(reader->compiler, element))
@@ -270,8 +270,8 @@ static void
 read_choice(Reader *reader)
 {
 	EvsSagaState *state = reader->state;
-	EvsPart	field;
-	EvsPart	element;
+	EvsPart		field;
+	EvsPart		element;
 	EvsEach		each;
 
 	state->default_next = -1;
@@ -316,7 +316,7 @@ read_wait_field(Reader *reader, const char *name, const EvsPart *field)
 	{
 		char	   *text = evs_part_string(compiler, field);
 
-		if (text != NULL && !evs_asl_timestamp(text, &state->timestamp))
+		if (text !=NULL && !evs_asl_timestamp(text, &state->timestamp))
 			evs_compile_error(compiler, field, "must be a time as in \"2026-03-14T01:59:00Z\"");
 	}
 }
@@ -325,7 +325,7 @@ static void
 read_wait(Reader *reader)
 {
 	static const char *const names[] = {"Seconds", "SecondsPath", "Timestamp", "TimestampPath"};
-	EvsPart	field;
+	EvsPart		field;
 	int			n = 0;
 
 	reader->state->seconds = -1;
@@ -346,7 +346,7 @@ static void
 read_fail(Reader *reader)
 {
 	EvsSagaState *state = reader->state;
-	EvsPart	field;
+	EvsPart		field;
 
 	check_not_both(reader, "Error", "ErrorPath");
 	check_not_both(reader, "Cause", "CausePath");
@@ -365,7 +365,7 @@ read_fail(Reader *reader)
 static void
 read_type(Reader *reader)
 {
-	EvsPart	field;
+	EvsPart		field;
 
 	switch (reader->state->type)
 	{
@@ -403,7 +403,7 @@ evs_compile_state(EvsCompiler *compiler, const EvsMachine *machine, const EvsPar
 				  EvsSagaState *state)
 {
 	Reader		reader = {compiler, machine, object, state};
-	EvsPart	field;
+	EvsPart		field;
 	int			type;
 
 	state->next = -1;

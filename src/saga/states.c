@@ -65,7 +65,7 @@ evs_compile_target(EvsCompiler *compiler, const EvsMachine *machine, const EvsPa
 static void
 read_names(EvsCompiler *compiler, const EvsPart *states, EvsMachine *machine)
 {
-	EvsPart	member;
+	EvsPart		member;
 	EvsEach		each;
 
 	machine->states = palloc0(sizeof(EvsSagaState) * evs_part_count(states));
@@ -88,7 +88,7 @@ read_names(EvsCompiler *compiler, const EvsPart *states, EvsMachine *machine)
 static void
 read_states(EvsCompiler *compiler, const EvsPart *states, EvsMachine *machine)
 {
-	EvsPart	member;
+	EvsPart		member;
 	EvsEach		each;
 	int			n = 0;
 
@@ -103,7 +103,7 @@ void
 evs_compile_query_language(EvsCompiler *compiler, const EvsPart *object)
 {
 	static const char *const languages[] = {"JSONPath", NULL};
-	EvsPart	field;
+	EvsPart		field;
 
 	if (!evs_part_get(object, "QueryLanguage", &field))
 		return;
@@ -118,7 +118,7 @@ static void
 read_header(EvsCompiler *compiler, const EvsPart *object, EvsMachine *machine, EvsMachineKind kind)
 {
 	static const char *const versions[] = {"1.0", NULL};
-	EvsPart	field;
+	EvsPart		field;
 	int64		seconds = 0;
 
 	evs_part_only(compiler, object, members[kind]);
@@ -137,7 +137,7 @@ read_header(EvsCompiler *compiler, const EvsPart *object, EvsMachine *machine, E
 static void
 read_start(EvsCompiler *compiler, const EvsPart *object, EvsMachine *machine)
 {
-	EvsPart	field;
+	EvsPart		field;
 
 	if (evs_part_get(object, "StartAt", &field))
 		machine->start = evs_compile_target(compiler, machine, &field);
@@ -149,7 +149,7 @@ EvsMachine *
 evs_compile_machine(EvsCompiler *compiler, const EvsPart *field, EvsMachineKind kind)
 {
 	EvsMachine *machine = palloc0(sizeof(EvsMachine));
-	EvsPart	states;
+	EvsPart		states;
 
 	check_stack_depth();
 	machine->start = -1;

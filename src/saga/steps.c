@@ -92,7 +92,7 @@ static Jsonb *
 task_of(const EvsPart *step, const char *name, const char *next)
 {
 	JsonbParseState *state = NULL;
-	EvsPart	member;
+	EvsPart		member;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	push(&state, "Type", evs_asl_string("Task"));
@@ -114,7 +114,7 @@ compensator_of(const EvsPart *step)
 {
 	static const char *const resource_key[] = {"Resource"};
 	static const char *const pivot_key[] = {"Pivot"};
-	EvsPart	member;
+	EvsPart		member;
 	Jsonb	   *result = NULL;
 
 	if (evs_part_get(step, "compensate", &member))
@@ -142,14 +142,14 @@ is_taken(List *names, const char *name)
 
 	foreach(cell, names)
 		if (strcmp(lfirst(cell), name) == 0)
-			return true;
+		return true;
 	return false;
 }
 
 static void
 check_name(EvsCompiler *compiler, const EvsPart *step, List **names)
 {
-	EvsPart	field;
+	EvsPart		field;
 	char	   *name;
 
 	if (!evs_part_get(step, "name", &field))
@@ -170,7 +170,7 @@ check_name(EvsCompiler *compiler, const EvsPart *step, List **names)
 static void
 check_step(EvsCompiler *compiler, const EvsPart *step, List **names)
 {
-	EvsPart	field;
+	EvsPart		field;
 
 	if (!evs_part_object(compiler, step))
 		return;
@@ -188,8 +188,8 @@ static List *
 check_steps(EvsCompiler *compiler, const EvsPart *root, EvsPart *steps)
 {
 	List	   *names = NIL;
-	EvsPart	step;
-	EvsPart	comment;
+	EvsPart		step;
+	EvsPart		comment;
 	EvsEach		each;
 
 	evs_part_only(compiler, root, members);
@@ -209,7 +209,7 @@ static Jsonb *
 asl_of(const EvsPart *root, Jsonb *states, const char *start)
 {
 	JsonbParseState *state = NULL;
-	EvsPart	comment;
+	EvsPart		comment;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (evs_part_get(root, "comment", &comment))
@@ -230,10 +230,10 @@ compensation_of(Jsonb *states)
 Jsonb *
 evs_steps_envelope(EvsCompiler *compiler, Jsonb *definition)
 {
-	EvsPart	root = evs_part_root(definition);
-	EvsPart	steps;
-	EvsPart	step;
-	EvsPart	options;
+	EvsPart		root = evs_part_root(definition);
+	EvsPart		steps;
+	EvsPart		step;
+	EvsPart		options;
 	EvsEach		each;
 	List	   *names = check_steps(compiler, &root, &steps);
 	JsonbParseState *tasks = NULL;
