@@ -177,7 +177,7 @@ typedef struct EvsSagaDefinition
 {
 	EvsMachine *machine;
 	Jsonb	   *options;		/* as given, or {} */
-	List	   *resources;		/* of EvsResourceUse: all that states and compensators name */
+	List	   *resources;		/* see evs_saga_resources() */
 	EvsAslPath *business_key;	/* of the input, or NULL */
 	int			priority;		/* 0 first, 9 last; default 5 */
 	double		deadline;		/* seconds of an instance, 0 = none; machine TimeoutSeconds counts too */
@@ -217,6 +217,9 @@ extern Jsonb *evs_saga_envelope(Jsonb *definition);
 
 /* A state by its name, or -1. */
 extern int	evs_machine_find(const EvsMachine *machine, const char *name);
+
+/* All resources that states and compensators name: a List of EvsResourceUse. */
+extern List *evs_saga_resources(const EvsSagaDefinition *definition);
 
 /* A diagram in the language of Mermaid or of Graphviz. */
 extern char *evs_saga_graph_text(const EvsSagaDefinition *definition, const char *title, bool dot);

@@ -34,6 +34,12 @@ evs_resource_kind_name(EvsResourceKind kind)
 	return kinds[kind].name;
 }
 
+List *
+evs_saga_resources(const EvsSagaDefinition *definition)
+{
+	return definition->resources;
+}
+
 /* Cut it off if it is there. */
 static bool
 cut_suffix(char *text, const char *suffix)
