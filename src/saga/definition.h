@@ -221,6 +221,14 @@ extern int	evs_machine_find(const EvsMachine *machine, const char *name);
 /* All resources that states and compensators name: a List of EvsResourceUse. */
 extern List *evs_saga_resources(const EvsSagaDefinition *definition);
 
+/*
+ * What somebody calls a resource, from outside of the definition: one that it names, by its
+ * text or name, one of the option resources, or else an activity.  false: it is none of
+ * them; what the definition does not name is not run, since it would run as its owner.
+ */
+extern bool evs_saga_find_resource(const EvsSagaDefinition *definition, const char *text,
+								   EvsResource *resource);
+
 /* A diagram in the language of Mermaid or of Graphviz. */
 extern char *evs_saga_graph_text(const EvsSagaDefinition *definition, const char *title, bool dot);
 

@@ -11,7 +11,7 @@
 
 #include "saga/compensation.h"
 
-/* ---- states and resources by name ---- */
+/* ---- states by name ---- */
 
 static bool
 is_called(const EvsSagaState *state, const char *name, bool by_event)
@@ -57,32 +57,6 @@ state_of(const EvsMove *move, const EvsPlanned *entry)
 	return state != NULL ? state : find_state(machine, entry->state, true);
 }
 
-/*
- * What compensationAction names: a resource of the definition, by its text or its name, or
- * else an activity.  What the definition does not name is not run: it would run as its owner.
- */
-static const EvsResource *
-find_resource(const EvsMove *move, const char *text)
-{
-	EvsResource *activity;
-	ListCell   *cell;
-
-	foreach(cell, move->definition->resources)
-	{
-		const EvsResource *resource = ((EvsResourceUse *) lfirst(cell))->resource;
-
-		if (strcmp(resource->text, text) == 0 || strcmp(resource->name, text) == 0)
-			return resource;
-	}
-	if (strncmp(text, "evstore:", strlen("evstore:")) == 0 || *text == '\0')
-		return NULL;
-	activity = palloc0(sizeof(EvsResource));
-	activity->kind = EVS_RESOURCE_ACTIVITY;
-	activity->text = pstrdup(text);
-	activity->name = strrchr(text, ':') == NULL ? activity->text : pstrdup(strrchr(text, ':') + 1);
-	return activity;
-}
-
 /* ---- reading the list ---- */
 
 static char *
@@ -93,16 +67,26 @@ member_text(Jsonb *object, const char *key)
 	return value == NULL ? NULL : evs_asl_text(value);
 }
 
+static bool
+can_compensate(const EvsResource *resource)
+{
+	return resource->kind != EVS_RESOURCE_EVENT && resource->kind != EVS_RESOURCE_SIGNAL &&
+		resource->kind != EVS_RESOURCE_SAGA;
+}
+
 static char *
 entry_problem(const EvsMove *move, const EvsPlanned *entry)
 {
+	EvsResource resource;
 	EvsRemedy	remedy;
 
 	if (entry->state == NULL)
 		return pstrdup("a compensation names neither a state nor an eventType");
+	if (entry->resource != NULL && !evs_saga_find_resource(move->definition, entry->resource, &resource))
+		return psprintf("compensationAction \"%s\" is not a resource of the definition", entry->resource);
 	if (entry->resource != NULL)
-		return find_resource(move, entry->resource) != NULL ? NULL :
-			psprintf("compensationAction \"%s\" is not a resource of the definition", entry->resource);
+		return can_compensate(&resource) ? NULL :
+			psprintf("compensationAction \"%s\" does nothing that compensates", entry->resource);
 	if (state_of(move, entry) == NULL || !evs_state_remedy(state_of(move, entry), &remedy))
 		return psprintf("nothing compensates \"%s\"", entry->state);
 	return NULL;
@@ -171,14 +155,15 @@ void
 evs_plan_remedy(const EvsMove *move, const EvsPlanned *entry, EvsRemedy *remedy)
 {
 	const EvsSagaState *state = state_of(move, entry);
-	const EvsResource *resource = entry->resource == NULL ? NULL : find_resource(move, entry->resource);
+	EvsResource *resource = palloc(sizeof(EvsResource));
 
 	if (state != NULL)
 		evs_state_remedy(state, remedy);
 	else
 		evs_default_remedy(remedy);
-	if (resource == NULL || resource == remedy->resource)
+	if (entry->resource == NULL || !evs_saga_find_resource(move->definition, entry->resource, resource))
 		return;
+	if (remedy->resource == NULL || strcmp(resource->text, remedy->resource->text) != 0)
+		remedy->parameters = NULL;
 	remedy->resource = resource;
-	remedy->parameters = NULL;
 }

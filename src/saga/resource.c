@@ -133,6 +133,33 @@ parse(const char *text, EvsResource *resource)
 	return parse_foreign(text, resource);
 }
 
+bool
+evs_saga_find_resource(const EvsSagaDefinition *definition, const char *text, EvsResource *resource)
+{
+	Jsonb	   *option = evs_asl_member(definition->options, "resources");
+	Jsonb	   *mapped = option == NULL ? NULL : evs_asl_member(option, text);
+	ListCell   *cell;
+
+	if (*text == '\0')
+		return false;
+	foreach(cell, evs_saga_resources(definition))
+	{
+		const EvsResource *used = ((EvsResourceUse *) lfirst(cell))->resource;
+
+		if (strcmp(used->text, text) == 0 || strcmp(used->name, text) == 0)
+		{
+			*resource = *used;
+			return true;
+		}
+	}
+	if (mapped == NULL && strncmp(text, PREFIX, strlen(PREFIX)) == 0)
+		return false;
+	if (parse(mapped == NULL ? text : evs_asl_text(mapped), resource) != NULL)
+		return false;
+	resource->text = pstrdup(text);
+	return true;
+}
+
 /* What the option resources has for it, or NULL. */
 static char *
 find_mapped(EvsCompiler *compiler, const char *text)

@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
 \ir lib/saga_driver.sql
 
-SELECT plan(72);
+SELECT plan(69);
 
 -- A machine of these states; the first one named begins.
 CREATE FUNCTION pg_temp.machine(start text, states jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$

@@ -7,12 +7,15 @@
 --   {"error": name, "cause": text, "outcome": "unknown" or "no_effect", "after": seconds}
 --   {"lost": true}: no reply; with "ok" or "error" and "after": also not when it is withdrawn
 --   {"late": true, "ok": …}: the reply comes even if nobody waits for it any more
+--   {"random": seed} as the script: something for each step, always the same for the seed;
+--   a compensator succeeds the second time at the latest.
 -- Members of events: [{"at": seconds, "kind": …}], what else comes in.
 
 -- Every stored execution must be what it becomes when it is loaded and stored again, and
 -- each event that has changed something must change nothing the second time.
 CREATE TEMP TABLE saga_fault (what text);
-CREATE TEMP TABLE saga_trace (n bigint GENERATED ALWAYS AS IDENTITY, line text);
+-- All actions of the last run.
+CREATE TEMP TABLE saga_action (n bigint GENERATED ALWAYS AS IDENTITY, at numeric, action jsonb);
 
 CREATE FUNCTION pg_temp.saga_time(seconds numeric) RETURNS text LANGUAGE sql IMMUTABLE AS $$
 	SELECT to_char(timestamptz '2030-01-01 00:00:00Z' AT TIME ZONE 'UTC' + seconds * interval '1 second',
@@ -20,12 +23,21 @@ CREATE FUNCTION pg_temp.saga_time(seconds numeric) RETURNS text LANGUAGE sql IMM
 $$;
 
 CREATE FUNCTION pg_temp.saga_seconds(at text) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
-	SELECT round(extract(epoch FROM at::timestamptz - timestamptz '2030-01-01 00:00:00Z'), 3)
+	SELECT round(extract(epoch FROM at::timestamptz - timestamptz '2030-01-01 00:00:00Z'), 6)
 $$;
 
 -- 12.000 → 12
 CREATE FUNCTION pg_temp.saga_short(n numeric) RETURNS text LANGUAGE sql IMMUTABLE AS
 $$ SELECT trim_scale(n)::text $$;
+
+-- What becomes of the nth step of a state, where chance decides.
+CREATE FUNCTION pg_temp.saga_chance(seed bigint, key text, n int) RETURNS jsonb LANGUAGE sql IMMUTABLE STRICT AS $$
+	SELECT CASE WHEN key LIKE 'undo %' THEN CASE WHEN h < 30 AND n % 2 = 1 THEN '{"error": "Stuck"}' ELSE '{"ok": 1}' END
+		WHEN h < 65 THEN '{"ok": 1}' WHEN h < 78 THEN '{"error": "Declined"}' WHEN h < 85 THEN '{"error": "Broken", "outcome": "unknown"}'
+		WHEN h < 92 THEN '{"lost": true}' ELSE '{"ok": "late", "late": true, "after": 8}' END::jsonb ||
+		CASE WHEN h < 92 THEN jsonb_build_object('after', h % 4) ELSE '{}' END
+	FROM (SELECT abs(hashtextextended(key || n, seed) % 100)) AS x (h)
+$$;
 
 -- One transition, checked.
 CREATE FUNCTION pg_temp.saga_apply(definition jsonb, INOUT execution jsonb, event jsonb,
@@ -93,6 +105,7 @@ DECLARE
 BEGIN
 	fixed := jsonb_build_object('saga_id', '00000000-0000-7000-8000-000000000001', 'saga', 'test', 'business_key', 'k',
 		'started_at', pg_temp.saga_time(0), 'input', input);
+	DELETE FROM saga_action;
 	event := '{"kind": "start"}'::jsonb || jsonb_build_object('data', input);
 	LOOP
 		rounds := rounds + 1;
@@ -109,6 +122,7 @@ BEGIN
 			END IF;
 		END IF;
 		FOR a IN SELECT * FROM jsonb_array_elements(r.actions) LOOP
+			INSERT INTO saga_action (at, action) VALUES (clock, a);
 			line := pg_temp.saga_line(a, detailed);
 			IF line IS NOT NULL THEN
 				lines := lines || format('%s: %s', pg_temp.saga_short(clock), line);
@@ -117,6 +131,7 @@ BEGIN
 				key := CASE WHEN a ? 'compensates' THEN 'undo ' ELSE '' END || (a ->> 'state');
 				started := started || jsonb_build_object(key, coalesce((started ->> key)::int, 0) + 1);
 				result := coalesce(script -> key -> ((started ->> key)::int - 1), script -> key -> '*',
+					pg_temp.saga_chance((script ->> 'random')::bigint, key, (started ->> key)::int),
 					jsonb_build_object('ok', jsonb_build_object(a ->> 'state', a -> 'attempt')));
 				steps := steps || jsonb_build_object(a ->> 'step', jsonb_build_object('input', a -> 'payload', 'output', result -> 'ok',
 					'error', result -> 'error'));
