@@ -68,16 +68,25 @@ typedef struct EvsSharedDatabase
 	ConditionVariable tasks[EVS_WAIT_BUCKETS];	/* of those who wait for tasks of sagas */
 } EvsSharedDatabase;
 
+/* What a worker of the pool runs. */
+typedef enum EvsPoolKind
+{
+	EVS_POOL_PROJECTIONS,		/* all those of its owner */
+	EVS_POOL_RELAY,				/* one of them */
+	EVS_POOL_SAGAS				/* all those of its owner */
+} EvsPoolKind;
+
 /*
- * A worker for the projections of one owner in one database, or for a relay.  A
- * free one has no database.  What is not atomic is under the lock.
+ * A worker for the projections, or the sagas, of one owner in one database, or for a
+ * relay.  A free one has no database.  What is not atomic is under the lock.
  */
 typedef struct EvsPoolSlot
 {
 	EvsWorkerSlot worker;
 	Oid			database;
 	Oid			owner;
-	int64		relay;			/* 0: it runs projections */
+	EvsPoolKind kind;
+	int64		relay;			/* which; 0 for other kinds */
 	bool		stop_wanted;
 	pg_atomic_uint32 armed;		/* buckets that it sleeps for */
 	pg_atomic_uint32 share;		/* place among the owner's workers << 16 | how many */
@@ -116,7 +125,7 @@ extern EvsShared *evs_shmem(void);
 /* The floors, nfloors of them. */
 extern EvsSharedFloor *evs_shmem_floors(EvsShared *shared);
 
-/* Workers for projections and relays, npool of them. */
+/* Workers for projections, relays and sagas, npool of them. */
 extern EvsPoolSlot *evs_shmem_pool(EvsShared *shared);
 
 /* Wake those of a database that sleep for one of these buckets. */

@@ -131,7 +131,8 @@ evs_relay_pid(PG_FUNCTION_ARGS)
 	{
 		EvsPoolSlot *slot = &evs_shmem_pool(evs_shmem())[i];
 
-		if (slot->database == MyDatabaseId && slot->relay == relay && slot->worker.pid != 0)
+		if (slot->database == MyDatabaseId && slot->kind == EVS_POOL_RELAY &&
+			slot->relay == relay && slot->worker.pid != 0)
 			pid = slot->worker.pid;
 	}
 	LWLockRelease(&evs_shmem()->lock);

@@ -1,6 +1,6 @@
 /*
  * pool.c
- *	  The workers for projections and relays, as the dispatcher sees them.
+ *	  The workers for projections, relays and sagas, as the dispatcher sees them.
  *
  * A worker runs projections of one role, so that what a handler leaves behind in
  * the session meets no other role's.  Each role has as many workers as its
@@ -8,7 +8,8 @@
  * the number is divided among the roles; roles that get none take turns, a second
  * each.
  *
- * A relay has a worker of its own, and counts as a role with one partition.
+ * A relay has a worker of its own, and counts as a role with one partition.  So do the
+ * sagas of a role, but that they may want more than one worker at the same time.
  *
  * The workers of a role divide its projections' partitions by number.  When one
  * of them is in a batch for long, the others look after its share, too: whose
@@ -23,6 +24,7 @@
 #include "base/guc.h"
 #include "projection/definition.h"
 #include "relay/definition.h"
+#include "saga/saga.h"
 #include "worker/pool.h"
 #include "worker/worker.h"
 #include "compat.h"
@@ -33,7 +35,8 @@
 typedef struct Owner
 {
 	Oid			role;
-	int64		relay;			/* a relay, which has a worker of its own; 0 = projections */
+	EvsPoolKind kind;
+	int64		relay;			/* which */
 	int			units;			/* partitions of its projections */
 	int			target;			/* workers that it is to have */
 	int			have;
@@ -47,7 +50,7 @@ static uint32 turn = 0;
 /* ---- who wants workers ---- */
 
 static Owner *
-find_owner(List *owners, Oid role, int64 relay)
+find_owner(List *owners, Oid role, EvsPoolKind kind, int64 relay)
 {
 	ListCell   *cell;
 
@@ -55,28 +58,53 @@ find_owner(List *owners, Oid role, int64 relay)
 	{
 		Owner	   *owner = lfirst(cell);
 
-		if (owner->role == role && owner->relay == relay)
+		if (owner->role == role && owner->kind == kind && owner->relay == relay)
 			return owner;
 	}
 	return NULL;
 }
 
-static List *
-add_units(List *owners, const char *name, int64 relay, int units)
+/* NULL: there is no such role. */
+static Owner *
+need_owner(List **owners, const char *name, EvsPoolKind kind, int64 relay)
 {
 	Oid			role = get_role_oid(name, true);
-	Owner	   *owner = find_owner(owners, role, relay);
+	Owner	   *owner = find_owner(*owners, role, kind, relay);
 
-	if (!OidIsValid(role))
-		return owners;
-	if (owner == NULL)
+	if (!OidIsValid(role) || owner != NULL)
+		return owner;
+	owner = palloc0(sizeof(Owner));
+	owner->role = role;
+	owner->kind = kind;
+	owner->relay = relay;
+	*owners = lappend(*owners, owner);
+	return owner;
+}
+
+static List *
+add_units(List *owners, const char *name, EvsPoolKind kind, int64 relay, int units)
+{
+	Owner	   *owner = need_owner(&owners, name, kind, relay);
+
+	if (owner != NULL)
+		owner->units += units;
+	return owners;
+}
+
+/* The saga that wants the most workers tells how many; they run the others, too. */
+static List *
+add_sagas(List *owners)
+{
+	ListCell   *cell;
+
+	foreach(cell, evs_saga_kept())
 	{
-		owner = palloc0(sizeof(Owner));
-		owner->role = role;
-		owner->relay = relay;
-		owners = lappend(owners, owner);
+		const EvsSaga *saga = lfirst(cell);
+		Owner	   *owner = saga->paused ? NULL : need_owner(&owners, saga->owner, EVS_POOL_SAGAS, 0);
+
+		if (owner != NULL)
+			owner->units = Max(owner->units, saga->workers);
 	}
-	owner->units += units;
 	return owners;
 }
 
@@ -91,16 +119,17 @@ list_owners(void)
 		EvsRelay   *relay = lfirst(cell);
 
 		if (!relay->paused)
-			owners = add_units(owners, relay->owner, relay->id, 1);
+			owners = add_units(owners, relay->owner, EVS_POOL_RELAY, relay->id, 1);
 	}
 	foreach(cell, evs_projection_kept())
 	{
 		EvsProjection *projection = lfirst(cell);
 
 		if (!projection->paused && !projection->is_inline)
-			owners = add_units(owners, projection->owner, 0, projection->slots);
+			owners = add_units(owners, projection->owner, EVS_POOL_PROJECTIONS, 0,
+							   projection->slots);
 	}
-	return owners;
+	return add_sagas(owners);
 }
 
 /* One each, beginning with whose turn it is, as long as there are any. */
@@ -151,7 +180,7 @@ end_surplus(EvsSharedDatabase *database, List *owners)
 
 		if (slot->database != database->oid || slot->stop_wanted)
 			continue;
-		owner = find_owner(owners, slot->owner, slot->relay);
+		owner = find_owner(owners, slot->owner, slot->kind, slot->relay);
 		if (owner != NULL && owner->have < owner->target)
 		{
 			owner->have++;
@@ -180,7 +209,8 @@ restart_failed(EvsSharedDatabase *database)
 		if (pool[i].database == database->oid && !pool[i].stop_wanted && slot.pid == 0 &&
 			((slot.state == EVS_WORKER_BACKING_OFF && slot.retry_at <= now) ||
 			 evs_worker_start_is_lost(&slot, now)))
-			(void) evs_worker_launch_pool(database, i, pool[i].owner, pool[i].relay);
+			(void) evs_worker_launch_pool(database, i, pool[i].owner, pool[i].kind,
+										  pool[i].relay);
 	}
 }
 
@@ -209,7 +239,8 @@ start_missing(EvsSharedDatabase *database, List *owners)
 		{
 			int			place = find_free();
 
-			if (place < 0 || !evs_worker_launch_pool(database, place, owner->role, owner->relay))
+			if (place < 0 || !evs_worker_launch_pool(database, place, owner->role, owner->kind,
+													 owner->relay))
 				return;
 		}
 	}
@@ -240,7 +271,7 @@ running_for(EvsSharedDatabase *database, List *owners, const EvsPoolSlot *slot)
 {
 	if (slot->database != database->oid || slot->stop_wanted || slot->worker.pid == 0)
 		return NULL;
-	return find_owner(owners, slot->owner, slot->relay);
+	return find_owner(owners, slot->owner, slot->kind, slot->relay);
 }
 
 /* Among those that have a process; a start that ends sets the dispatcher's latch. */
@@ -289,7 +320,8 @@ call_for_help(EvsSharedDatabase *database)
 			continue;
 		for (int k = 0; k < evs_shmem()->npool; k++)
 			if (k != i && pool[k].database == database->oid &&
-				pool[k].owner == pool[i].owner && pool[k].relay == pool[i].relay)
+				pool[k].owner == pool[i].owner && pool[k].kind == pool[i].kind &&
+				pool[k].relay == pool[i].relay)
 			{
 				pg_atomic_write_u32(&pool[k].help_wanted, 1);
 				evs_shmem_set_latch(&pool[k].worker);
@@ -302,7 +334,7 @@ evs_pool_manage(EvsSharedDatabase *database, bool look)
 {
 	List	   *owners;
 
-	uint64		version = evs_projection_version() + evs_relay_version();
+	uint64		version = evs_projection_version() + evs_relay_version() + evs_saga_version();
 
 	if (!look && seen_version == version)
 		return;

@@ -97,6 +97,21 @@ evs_worker_state_name(EvsWorkerState state)
 	return "unknown";
 }
 
+const char *
+evs_worker_kind_name(EvsPoolKind kind)
+{
+	switch (kind)
+	{
+		case EVS_POOL_PROJECTIONS:
+			return "projection";
+		case EVS_POOL_RELAY:
+			return "relay";
+		case EVS_POOL_SAGAS:
+			return "saga";
+	}
+	return "unknown";
+}
+
 /* With the lock held. */
 static long
 note_failure(EvsWorkerSlot *slot, const char *message)
@@ -215,8 +230,21 @@ evs_worker_launch(EvsSharedDatabase *database, int notify_pid)
 	return false;
 }
 
+/* By EvsPoolKind. */
+static const struct
+{
+	const char *function;
+	const char *type;
+	const char *plural;
+}			pool_kinds[] = {
+	[EVS_POOL_PROJECTIONS] = {"evs_projection_worker_main", "evstore projection worker", "projections"},
+	[EVS_POOL_RELAY] = {"evs_relay_worker_main", "evstore relay worker", "relays"},
+	[EVS_POOL_SAGAS] = {"evs_saga_worker_main", "evstore saga worker", "sagas"},
+};
+
 bool
-evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner, int64 relay)
+evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner, EvsPoolKind kind,
+					   int64 relay)
 {
 	EvsPoolSlot *slot = &evs_shmem_pool(evs_shmem())[pool];
 	EvsWorkerOrder order = {.database = database->oid, .pool = pool};
@@ -225,14 +253,15 @@ evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner, int64 r
 
 	lock_area();
 	taken = OidIsValid(slot->database) &&
-		(slot->database != database->oid || slot->owner != owner || slot->relay != relay ||
-		 slot->worker.pid != 0);
+		(slot->database != database->oid || slot->owner != owner || slot->kind != kind ||
+		 slot->relay != relay || slot->worker.pid != 0);
 	if (!taken)
 	{
 		if (!OidIsValid(slot->database))
 			slot->worker.failures = 0;
 		slot->database = database->oid;
 		slot->owner = owner;
+		slot->kind = kind;
 		slot->relay = relay;
 		slot->stop_wanted = false;
 		begin_start(&slot->worker, &order);
@@ -240,16 +269,13 @@ evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner, int64 r
 	unlock_area();
 	if (taken)
 		return false;
-	if (register_worker(&order, &slot->worker,
-						relay != 0 ? "evs_relay_worker_main" : "evs_projection_worker_main",
-						relay != 0 ? "evstore relay worker" : "evstore projection worker",
+	if (register_worker(&order, &slot->worker, pool_kinds[kind].function, pool_kinds[kind].type,
 						MyProcPid, &first))
 		return true;
 	if (first)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("a worker for evstore's %s could not be started",
-						relay != 0 ? "relays" : "projections"),
+				 errmsg("a worker for evstore's %s could not be started", pool_kinds[kind].plural),
 				 errdetail("No background worker process is free."),
 				 errhint("Raise max_worker_processes.")));
 	return false;

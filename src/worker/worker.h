@@ -25,7 +25,8 @@ extern bool evs_worker_launch(EvsSharedDatabase *database, int notify_pid);
  * Start a worker of the pool, in a slot that is free or was its owner's.  false:
  * no process could be had, or another database was faster.
  */
-extern bool evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner, int64 relay);
+extern bool evs_worker_launch_pool(EvsSharedDatabase *database, int pool, Oid owner,
+								   EvsPoolKind kind, int64 relay);
 
 /* A start that has not become a process for so long that it is given up. */
 extern bool evs_worker_start_is_lost(const EvsWorkerSlot *slot, TimestampTz now);
@@ -76,6 +77,7 @@ extern void evs_worker_end(EvsWorkerState state);
 /* A copy of a slot, taken under the lock. */
 extern EvsWorkerSlot evs_worker_look(const EvsWorkerSlot *slot);
 extern const char *evs_worker_state_name(EvsWorkerState state);
+extern const char *evs_worker_kind_name(EvsPoolKind kind);
 
 /* Report the error being handled, and clean up after it. */
 extern void evs_worker_catch(MemoryContext context, char *message, Size size);

@@ -247,7 +247,7 @@ evs_workers(PG_FUNCTION_ARGS)
 		EvsPoolSlot *slot = &evs_shmem_pool(evs_shmem())[i];
 
 		if (slot->database == MyDatabaseId)
-			put_worker(result, slot->relay != 0 ? "relay" : "projection",
+			put_worker(result, evs_worker_kind_name(slot->kind),
 					   evs_worker_look(&slot->worker), slot->owner);
 	}
 	return (Datum) 0;
