@@ -33,3 +33,15 @@ SELECT pg_catalog.pg_extension_config_dump('evstore.route_observed', '');
 
 SELECT pg_catalog.pg_extension_config_dump('evstore.relay', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.secret', '');
+
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga_version', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga_instance', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga_step', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga_mail', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga_mail_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga_signal', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga_arrival', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga_taken', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga_barrier', '');

@@ -169,6 +169,9 @@ BEGIN
 	SELECT string_agg(p, '; ') INTO bad FROM evstore._relay_problems() p;
 	RETURN QUERY SELECT 'relays go on', bad IS NULL, bad;
 
+	SELECT string_agg(p, '; ') INTO bad FROM evstore._saga_troubles() p;
+	RETURN QUERY SELECT 'sagas go on', bad IS NULL, bad;
+
 	SELECT format('pid %s, gid %s, since %s', f.pid, f.gid, f.xact_start) INTO bad
 	FROM evstore.in_flight f
 	WHERE f.xact_start < clock_timestamp() - interval '5 minutes'
@@ -225,11 +228,21 @@ BEGIN ATOMIC
 		('reader', 'function', 'wait_for_projections', 'EXECUTE'),
 		('reader', 'view', 'snapshots', 'SELECT'),
 		('reader', 'function', 'validate_saga', 'EXECUTE'),
+		('reader', 'view', 'sagas', 'SELECT'),
+		('reader', 'view', 'saga_steps', 'SELECT'),
+		('reader', 'view', 'saga_definitions', 'SELECT'),
+		('reader', 'view', 'saga_timers', 'SELECT'),
+		('reader', 'view', 'stuck_sagas', 'SELECT'),
+		('reader', 'function', '_saga_wait_reason', 'EXECUTE'),
+		('reader', 'function', '_saga_threads', 'EXECUTE'),
+		('reader', 'function', 'saga_history', 'EXECUTE'),
+		('reader', 'function', 'current_saga_step', 'EXECUTE'),
 		('reader', 'function', 'retry_policy', 'EXECUTE'),
 		('reader', 'function', 'retry_delay', 'EXECUTE'),
 		('writer', 'view', 'events', 'INSERT'),
 		('writer', 'function', 'append', 'EXECUTE'),
 		('writer', 'function', 'append_one', 'EXECUTE'),
+		('writer', 'function', 'start_saga', 'EXECUTE'),
 		('writer', 'function', 'publish', 'EXECUTE'),
 		('writer', 'function', 'append_events', 'EXECUTE'),
 		('writer', 'function', 'append_arrays', 'EXECUTE'),
@@ -297,6 +310,13 @@ BEGIN ATOMIC
 		('admin', 'function', 'drop_aggregate', 'EXECUTE'),
 		('admin', 'function', 'prune_snapshots', 'EXECUTE'),
 		('admin', 'view', 'relays', 'SELECT'),
+		('admin', 'function', 'create_saga', 'EXECUTE'),
+		('admin', 'function', 'alter_saga', 'EXECUTE'),
+		('admin', 'function', 'drop_saga', 'EXECUTE'),
+		('admin', 'function', 'pause_saga', 'EXECUTE'),
+		('admin', 'function', 'resume_saga', 'EXECUTE'),
+		('admin', 'function', 'run_sagas', 'EXECUTE'),
+		('admin', 'function', 'purge_sagas', 'EXECUTE'),
 		('admin', 'function', 'create_relay', 'EXECUTE'),
 		('admin', 'function', 'alter_relay', 'EXECUTE'),
 		('admin', 'function', 'drop_relay', 'EXECUTE'),
@@ -331,6 +351,7 @@ BEGIN ATOMIC
 		('admin', 'function', '_snapshots_due', 'EXECUTE'),
 		('admin', 'function', '_projection_problems', 'EXECUTE'),
 		('admin', 'function', '_relay_problems', 'EXECUTE'),
+		('admin', 'function', '_saga_troubles', 'EXECUTE'),
 		('admin', 'function', '_sample_path', 'EXECUTE'),
 		('admin', 'function', '_sample_names', 'EXECUTE'),
 		('admin', 'function', '_sample_event_types', 'EXECUTE'),

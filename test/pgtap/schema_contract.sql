@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
 
 BEGIN;
-SELECT plan(39);
+SELECT plan(42);
 
 -- Types are shown with their schema, and so as in the lists below.
 SET LOCAL search_path = pg_catalog, public;
@@ -94,6 +94,16 @@ INSERT INTO documented VALUES
 	('test_then_state', 'stream text, expected jsonb', 'boolean'),
 	('install_sample', 'schema name, category text', 'void'),
 	('uninstall_sample', 'schema name', 'void'),
+	('create_saga', 'name text, definition jsonb', 'integer'),
+	('alter_saga', 'name text, owner regrole', 'void'),
+	('drop_saga', 'name text, force boolean', 'void'),
+	('pause_saga', 'name text', 'void'),
+	('resume_saga', 'name text', 'void'),
+	('start_saga', 'name text, input jsonb, business_key text, priority integer, correlation_id text, causation_id uuid', 'uuid'),
+	('run_sagas', 'max bigint, saga text', 'bigint'),
+	('purge_sagas', 'older_than interval, saga text', 'bigint'),
+	('saga_history', 'saga_id uuid', 'SETOF evstore.event'),
+	('current_saga_step', '', 'jsonb'),
 	('create_relay', 'name text, sink text, config jsonb, filter jsonb, start text, options jsonb', 'void'),
 	('alter_relay', 'name text, config jsonb, filter jsonb, options jsonb, owner regrole', 'void'),
 	('pause_relay', 'name text', 'void'),
@@ -134,6 +144,12 @@ SELECT results_eq($$ SELECT name::text COLLATE "default", required::int FROM (
 		('grant_access', 2), ('inbox_begin', 2), ('install_sample', 0), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_projection', 1), ('pause_relay', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('publish', 2), ('read_all', 0),
 		('read_category', 1), ('read_correlation', 1), ('read_stream', 1), ('rebuild_projection', 1), ('release', 2), ('replay_parked', 1), ('replay_parked_relay', 1), ('reset_projection', 1), ('resume_projection', 1), ('resume_relay', 1),
 		('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('run_projection', 1), ('run_relay', 1), ('saga_graph', 1), ('save_snapshot', 3), ('seek', 2), ('seek_relay', 2), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1),
+	$$ VALUES ('ack', 4), ('ack_events', 4), ('aggregate_at_time', 2), ('aggregate_at_version', 2), ('alter_aggregate', 1), ('alter_projection', 1), ('alter_relay', 1), ('alter_saga', 2), ('alter_secret', 2), ('alter_subscription', 1), ('append', 2), ('append_arrays', 2),
+		('append_events', 2), ('append_one', 2), ('append_streams', 1), ('cancel_rebuild', 1), ('create_aggregate', 3), ('create_partitions', 1), ('create_projection', 2), ('create_relay', 2), ('create_saga', 2), ('create_secret', 2), ('create_subscription', 1),
+		('delete_stream', 1), ('discard_parked', 1), ('drop_aggregate', 1), ('drop_projection', 1), ('drop_relay', 1), ('drop_saga', 1), ('drop_secret', 1), ('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fetch', 2), ('fold', 3), ('get_event', 1),
+		('grant_access', 2), ('inbox_begin', 2), ('install_sample', 0), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_projection', 1), ('pause_relay', 1), ('pause_saga', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('publish', 2), ('purge_sagas', 0), ('read_all', 0),
+		('read_category', 1), ('read_correlation', 1), ('read_stream', 1), ('rebuild_projection', 1), ('release', 2), ('replay_parked', 1), ('replay_parked_relay', 1), ('reset_projection', 1), ('resume_projection', 1), ('resume_relay', 1), ('resume_saga', 1),
+		('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('run_projection', 1), ('run_relay', 1), ('run_sagas', 0), ('saga_graph', 1), ('saga_history', 1), ('save_snapshot', 3), ('seek', 2), ('seek_relay', 2), ('set_stream', 1), ('start_saga', 1), ('stream_exists', 1), ('stream_version', 1),
 		('test_filter', 2), ('test_given', 1), ('test_relay', 1), ('test_then', 2), ('test_then_error', 0), ('test_then_state', 2), ('test_when', 2), ('test_when_append', 2),
 		('tombstone_stream', 1), ('truncate_stream', 2), ('try_append', 2), ('uninstall_sample', 0), ('validate_saga', 1), ('verify', 0), ('wait_for_events', 1), ('wait_for_projection', 1), ('wait_for_projections', 1) $$, 'arguments that must be given');
 SELECT is_empty($$ SELECT name FROM functions WHERE volatile <> 'v'
@@ -191,6 +207,15 @@ SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attrib
 \set columns `sed -n 's/^\tAnum_subscription_\([a-z_]*\).*/\1/p' ../../src/subscription/definition.h | tr '\n' ' '`
 SELECT alike((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.subscription'::regclass AND attnum > 0 AND NOT attisdropped),
 	:'columns' || '%', 'columns of evstore.subscription in definition.h');
+\set columns `sed -n 's/^\tAnum_saga_instance_\([a-z_]*\).*/\1/p' ../../src/saga/rows.h | tr '\n' ' '`
+SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.saga_instance'::regclass AND attnum > 0 AND NOT attisdropped),
+	:'columns', 'columns of evstore.saga_instance in rows.h');
+\set columns `sed -n 's/^\tAnum_saga_step_\([a-z_]*\).*/\1/p' ../../src/saga/rows.h | tr '\n' ' '`
+SELECT alike((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.saga_step'::regclass AND attnum > 0 AND NOT attisdropped),
+	:'columns' || '%', 'columns of evstore.saga_step in rows.h');
+\set columns `sed -n 's/^\tAnum_saga_mail_\([a-z_]*\).*/\1/p' ../../src/saga/rows.h | tr '\n' ' '`
+SELECT is((SELECT string_agg(attname, ' ' ORDER BY attnum) || ' ' FROM pg_attribute WHERE attrelid = 'evstore.saga_mail'::regclass AND attnum > 0 AND NOT attisdropped),
+	:'columns', 'columns of evstore.saga_mail in rows.h');
 \set column `sed -n 's/^#define ANUM_PROJECTION_MODE //p' ../../src/projection/definition.h`
 SELECT is((SELECT attname::text FROM pg_attribute WHERE attrelid = 'evstore.projection'::regclass AND attnum = :column), 'mode', 'a column of evstore.projection in definition.h');
 SELECT results_eq($$ SELECT count(*), count(DISTINCT shape) FROM (
@@ -218,6 +243,8 @@ SELECT results_eq($$ SELECT c.relname::text COLLATE "default" FROM pg_trigger AS
 	ARRAY['early_id', 'event_log', 'sealed', 'stream'], 'guards are there, ENABLE ALWAYS, for INSERT, UPDATE, DELETE and TRUNCATE');
 SELECT set_eq($$ SELECT unnest(extconfig)::regclass::text FROM pg_extension WHERE extname = 'evstore' $$,
 	ARRAY['evstore.aggregate', 'evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.epoch_seq', 'evstore.failed_event', 'evstore.position_seq', 'evstore.projection', 'evstore.projection_error', 'evstore.relay', 'evstore.route', 'evstore.route_observed', 'evstore.secret',
+	ARRAY['evstore.aggregate', 'evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.epoch_seq', 'evstore.failed_event', 'evstore.position_seq', 'evstore.projection', 'evstore.projection_error', 'evstore.relay', 'evstore.saga', 'evstore.saga_arrival', 'evstore.saga_barrier',
+		'evstore.saga_id_seq', 'evstore.saga_instance', 'evstore.saga_mail', 'evstore.saga_mail_id_seq', 'evstore.saga_signal', 'evstore.saga_step', 'evstore.saga_taken', 'evstore.saga_version', 'evstore.secret',
 		'evstore.slot_state', 'evstore.snapshot', 'evstore.stream', 'evstore.stream_id_seq', 'evstore.subscription', 'evstore.subscription_id_seq']
 		|| ARRAY(SELECT 'evstore.inbox_' || i FROM generate_series(0, 8) AS i), 'what pg_dump takes along');
 SELECT results_eq($$ SELECT seqcache, seqincrement, seqcycle, seqmin, seqmax FROM pg_sequence WHERE seqrelid = 'evstore.position_seq'::regclass $$,
