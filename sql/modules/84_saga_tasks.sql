@@ -143,7 +143,7 @@ COMMENT ON FUNCTION evstore.fail_step(text, text) IS 'fail a step of a saga with
 
 -- Another attempt of a step that a relay is to deliver.  true: the event has arrived meanwhile.
 CREATE OR REPLACE FUNCTION evstore._saga_relay_again(relay text, at_position bigint) RETURNS boolean
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
