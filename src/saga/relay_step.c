@@ -30,6 +30,7 @@
 #include "saga/mail.h"
 #include "saga/relay_step.h"
 #include "saga/step.h"
+#include "stream/cause.h"
 #include "stream/cursor.h"
 #include "subscription/definition.h"
 #include "compat.h"
@@ -108,16 +109,29 @@ position_of(Jsonb *output)
 	return position;
 }
 
-/* With the rights of the saga's owner. */
+/* With the rights of the saga's owner, and as what follows from the instance's events. */
 static Jsonb *
 append_event(const EvsStartedStep *step)
 {
+	EvsCause	before = evs_cause_get();
+	EvsCause	cause = {
+		.causation_id = step->causation_id, .correlation_id = cstring_to_text(step->correlation_id),
+	};
 	EvsActAs	act;
-	Jsonb	   *output;
+	Jsonb	   *volatile output = NULL;
 
-	evs_act_begin(&act, get_role_oid(step->owner, false), "pg_catalog, pg_temp", 0, true);
-	output = evs_saga_append(step, make_event(step->action->payload, step->action->resource->name));
-	evs_act_end(&act);
+	evs_cause_set(cause);
+	PG_TRY();
+	{
+		evs_act_begin(&act, get_role_oid(step->owner, false), "pg_catalog, pg_temp", 0, true);
+		output = evs_saga_append(step, make_event(step->action->payload, step->action->resource->name));
+		evs_act_end(&act);
+	}
+	PG_FINALLY();
+	{
+		evs_cause_set(before);
+	}
+	PG_END_TRY();
 	return output;
 }
 
