@@ -30,7 +30,6 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
-#include "base/debug_point.h"
 #include "base/guc.h"
 #include "base/shmem.h"
 #include "base/wait.h"
@@ -160,10 +159,8 @@ static bool
 take_tasks(const EvsTaskRequest *request, ReturnSetInfo *result)
 {
 	XLogRecPtr	end = evs_wal_end();
-	EvsSpiRows	rows;
+	EvsSpiRows	rows = claim(request);
 
-	EVS_DEBUG_POINT("task_found");
-	rows = claim(request);
 	if (rows.nrows == 0)
 		return false;
 	for (uint64 i = 0; i < rows.nrows; i++)
