@@ -99,7 +99,12 @@ release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, 
 	if (release_hook != NULL)
 		release_hook();
 	if (!is_top_level)
+	{
+		/* perhaps not its claims that are rolled back, but whoever is woken looks */
+		if (taken != 0 && !is_commit)
+			wake_for_tasks(taken);
 		return;
+	}
 	if ((kicked | progressed | workers) != 0)
 	{
 		if (is_commit)

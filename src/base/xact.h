@@ -33,7 +33,7 @@ extern void evs_xact_wake_workers(uint32 buckets);
 /* When it has committed, wake those who wait for tasks of sagas. */
 extern void evs_xact_offer_task(int bucket);
 
-/* When it has not: what it had taken is there for others again. */
+/* When it, or a part of it, has not: what it had taken is there for others again. */
 extern void evs_xact_take_task(int bucket);
 
 /* When it has committed, have the dispatcher of this database started. */
