@@ -31,6 +31,9 @@ SELECT pg_catalog.pg_extension_config_dump('evstore.projection_error', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.route', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.route_observed', '');
 
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga_trigger', '');
+SELECT pg_catalog.pg_extension_config_dump('evstore.saga_wait', '');
+
 SELECT pg_catalog.pg_extension_config_dump('evstore.relay', '');
 SELECT pg_catalog.pg_extension_config_dump('evstore.secret', '');
 

@@ -25,9 +25,7 @@ BEGIN
 	INSERT INTO evstore.saga_version (saga_id, version, definition, created_at)
 	VALUES (s.id, s.version, _saga_create.definition, clock_timestamp());
 	UPDATE evstore.saga x SET version = s.version WHERE x.id = s.id;
-	IF s.trigger_id IS NOT NULL OR definition -> 'options' ?| '{start_on,correlate}' THEN
-		PERFORM evstore._saga_trigger_set(s.id);
-	END IF;
+	PERFORM evstore._saga_trigger_set(s.id);
 	PERFORM evstore._audit('create_saga', jsonb_build_object('saga', name, 'owner', s.owner, 'version', s.version));
 	RETURN s.version;
 END
@@ -81,6 +79,7 @@ BEGIN ATOMIC
 	DELETE FROM evstore.saga_mail m WHERE m.saga_id = ANY (ids);
 	DELETE FROM evstore.saga_signal g WHERE g.saga_id = ANY (ids);
 	DELETE FROM evstore.saga_taken t WHERE t.saga_id = ANY (ids);
+	DELETE FROM evstore.saga_wait w WHERE w.saga_id = ANY (ids);
 	DELETE FROM evstore.saga_instance i WHERE i.id = ANY (ids);
 END;
 COMMENT ON FUNCTION evstore._saga_remove(uuid[]) IS 'removes instances of sagas; their histories stay';
@@ -94,6 +93,8 @@ DECLARE
 	running bigint;
 BEGIN
 	SELECT * INTO STRICT s FROM evstore.saga x WHERE x.id = _saga_drop.saga_id FOR UPDATE;
+	-- from here on no event starts an instance
+	PERFORM evstore._saga_trigger_drop(s.id);
 	SELECT count(*) INTO running FROM evstore.saga_instance i
 	WHERE i.definition_id = s.id AND i.status IN ('running', 'compensating', 'compensation_failed');
 	IF running > 0 AND NOT force THEN
@@ -110,10 +111,6 @@ BEGIN
 	WHERE i.definition_id = s.id AND i.status IN ('running', 'compensating', 'compensation_failed');
 	PERFORM evstore._saga_remove(ARRAY(SELECT i.id FROM evstore.saga_instance i WHERE i.definition_id = s.id));
 	DELETE FROM evstore.saga_mail m WHERE m.definition_id = s.id;
-	DELETE FROM evstore.saga_arrival a WHERE a.definition_id = s.id;
-	IF s.trigger_id IS NOT NULL THEN
-		PERFORM evstore._projection_remove(s.trigger_id);
-	END IF;
 	DELETE FROM evstore.saga_version v WHERE v.saga_id = s.id;
 	DELETE FROM evstore.saga x WHERE x.id = s.id;
 	PERFORM evstore._audit('drop_saga', jsonb_build_object('saga', s.name, 'running', running));

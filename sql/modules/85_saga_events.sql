@@ -83,7 +83,7 @@ SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT CASE
 		WHEN count(*) = 1 AND bool_and(t.kind = 'start') THEN jsonb_agg(t.entry -> 'filter') -> 0
-		WHEN bool_and(t.kind = 'correlate' OR jsonb_typeof(t.entry #> '{filter,types}') = 'array')
+		WHEN bool_and(t.kind = 'correlate' OR COALESCE(jsonb_typeof(t.entry #> '{filter,types}') = 'array', false))
 			THEN jsonb_build_object('types', (SELECT jsonb_agg(DISTINCT y.type ORDER BY y.type)
 				FROM evstore.saga_trigger x CROSS JOIN LATERAL jsonb_array_elements(
 					CASE x.kind WHEN 'start' THEN x.entry #> '{filter,types}' ELSE jsonb_build_array(x.entry -> 'type') END) y (type)

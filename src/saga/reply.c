@@ -9,6 +9,7 @@
 #include "utils/timestamp.h"
 
 #include "exec/spi.h"
+#include "saga/arrival.h"
 #include "saga/reply.h"
 #include "compat.h"
 
@@ -54,7 +55,7 @@ evs_reply_given_up(const pg_uuid_t *saga_id, const EvsSagaAction *action, Timest
 	static EvsSpiPlan plan = {
 		.sql = "UPDATE evstore.saga_step s SET status = $3, outcome = $4, error = $5, cause = $6,"
 		" ended_at = $7 WHERE s.saga_id = $1 AND s.step = $2 AND s.status IN ('running', 'reported')"
-		" RETURNING s.child_id IS NOT NULL",
+		" RETURNING s.child_id IS NOT NULL, s.kind = 'event'",
 		.nargs = 7,
 		.types = {UUIDOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID},
 	};
@@ -75,6 +76,8 @@ evs_reply_given_up(const pg_uuid_t *saga_id, const EvsSagaAction *action, Timest
 	rows = evs_spi_call(&plan, args, nulls);
 	if (rows.nrows > 0 && DatumGetBool(rows.values[0]))
 		evs_saga_cancel_child(saga_id, action->step);
+	if (rows.nrows > 0 && DatumGetBool(rows.values[1]))
+		evs_arrival_forget(saga_id, action->step);
 }
 
 int

@@ -38,6 +38,7 @@ typedef struct Starter
 {
 	int64		since;			/* events up to here are not for it */
 	EvsFilter  *filter;			/* NULL: all */
+	bool		is_broad;		/* it does not say of what types or streams */
 	EvsAslPath *input;
 	EvsAslPath *business_key;	/* or NULL: by the option business_key */
 } Starter;
@@ -96,9 +97,13 @@ static void
 add_starter(SagaTrigger *trigger, Jsonb *entry, int64 since)
 {
 	Starter    *starter = &trigger->starters[trigger->nstarters++];
+	Jsonb	   *filter = evs_asl_member(entry, "filter");
 
 	starter->since = since;
-	starter->filter = evs_filter_compile(evs_asl_member(entry, "filter"));
+	starter->filter = evs_filter_compile(filter);
+	starter->is_broad = evs_asl_member(filter, "types") == NULL &&
+		evs_asl_member(filter, "categories") == NULL && evs_asl_member(filter, "streams") == NULL &&
+		evs_asl_member(filter, "stream_prefix") == NULL;
 	starter->input = compile_path(entry, "input", "$.data");
 	starter->business_key = compile_path(entry, "business_key", NULL);
 }
@@ -226,12 +231,21 @@ look_up_key(SagaTrigger *trigger, TriggerEvent *event, const EvsAslPath *path)
 
 /* ---- starting instances ---- */
 
+/* Of an instance: a saga that any event starts would start others without end. */
+static bool
+is_history(const TriggerEvent *event)
+{
+	text	   *stream = DatumGetTextPP(event->values[EVS_EVENT_STREAM]);
+
+	return VARSIZE_ANY_EXHDR(stream) > 5 && memcmp(VARDATA_ANY(stream), "saga-", 5) == 0;
+}
+
 static bool
 is_wanted(const Starter *starter, const TriggerEvent *event)
 {
 	const char *error = NULL;
 
-	if (event->position <= starter->since)
+	if (event->position <= starter->since || (starter->is_broad && is_history(event)))
 		return false;
 	if (starter->filter == NULL)
 		return true;
