@@ -113,13 +113,13 @@ evs_handler_begin(const EvsProjection *projection, bool may_wait)
 	argument = projection->batched ? get_array_type(handler->event_type) : handler->event_type;
 
 	handler->cause = evs_cause_get();
+	handler->callback.func = abandon;
+	handler->callback.arg = handler;
+	MemoryContextRegisterResetCallback(handler->context, &handler->callback);
 	evs_act_begin(&handler->act, owner, projection->search_path, projection->timeout, may_wait);
 	fmgr_info(find_function(projection, argument), &handler->function);
 	if (projection->is_route)
 		handler->effects = evs_route_begin();
-	handler->callback.func = abandon;
-	handler->callback.arg = handler;
-	MemoryContextRegisterResetCallback(handler->context, &handler->callback);
 	return handler;
 }
 
