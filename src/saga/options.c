@@ -11,7 +11,7 @@
 #include "utils/builtins.h"
 #include "utils/resowner.h"
 
-#include "projection/handler.h"
+#include "exec/act_as.h"
 #include "saga/compile.h"
 #include "stream/filter.h"
 #include "compat.h"
@@ -56,7 +56,7 @@ filter_problem(Jsonb *filter)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		if (evs_handler_error_is_transient(error->sqlerrcode))
+		if (evs_error_is_transient(error->sqlerrcode))
 			ReThrowError(error);
 		problem = error->message;
 	}
