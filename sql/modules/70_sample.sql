@@ -146,8 +146,8 @@ BEGIN
 	FOR name IN SELECT a.category FROM evstore.aggregates a WHERE a.category IN (of_orders, of_orders || '_stock') LOOP
 		PERFORM evstore.drop_aggregate(name);
 	END LOOP;
-	IF EXISTS (SELECT FROM evstore.saga_definitions d WHERE d.saga = evstore._sample_projection_name(schema, 'order')) THEN
-		PERFORM evstore.drop_saga(evstore._sample_projection_name(schema, 'order'), force => true);
+	IF EXISTS (SELECT FROM evstore.saga_definitions d WHERE d.saga = evstore._sample_object_name(schema, 'order', 46)) THEN
+		PERFORM evstore.drop_saga(evstore._sample_object_name(schema, 'order', 46), force => true);
 	END IF;
 	EXECUTE format('DROP SCHEMA %I CASCADE', schema);
 END

@@ -2,17 +2,17 @@
 -- writes.
 
 /*
- * _sample_projection_name(schema, what) → text
+ * _sample_object_name(schema, what, size) → text
  *
- * <schema>_<what>.  A schema that leaves too few of the 51 bytes is cut, and six
+ * <schema>_<what>.  A schema that leaves too few of so many bytes is cut, and six
  * digits of its MD5 tell it from others.
  */
-CREATE OR REPLACE FUNCTION evstore._sample_projection_name(schema name, what text) RETURNS text
+CREATE OR REPLACE FUNCTION evstore._sample_object_name(schema name, what text, size integer) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	room CONSTANT integer := 51 - octet_length(what) - 1;
+	room CONSTANT integer := size - octet_length(what) - 1;
 	start text := schema;
 BEGIN
 	IF octet_length(start) > room THEN
@@ -24,7 +24,7 @@ BEGIN
 	RETURN start || '_' || what;
 END
 $$;
-COMMENT ON FUNCTION evstore._sample_projection_name(name, text) IS 'the name of a projection or saga of a sample';
+COMMENT ON FUNCTION evstore._sample_object_name(name, text, integer) IS 'the name of a projection or saga of a sample';
 
 CREATE OR REPLACE FUNCTION evstore._sample_projections(schema name, category text) RETURNS void
 LANGUAGE plpgsql
@@ -55,8 +55,8 @@ BEGIN
 		IF 'UserRegistered' = ANY (p.types) THEN
 			categories := categories || (category || '_customer');
 		END IF;
-		INSERT INTO projection VALUES (p.read_model, evstore._sample_projection_name(schema, p.read_model));
-		PERFORM evstore.create_projection(evstore._sample_projection_name(schema, p.read_model), p.handler::regprocedure,
+		INSERT INTO projection VALUES (p.read_model, evstore._sample_object_name(schema, p.read_model, 51));
+		PERFORM evstore.create_projection(evstore._sample_object_name(schema, p.read_model, 51), p.handler::regprocedure,
 			filter => jsonb_build_object('categories', categories, 'types', p.types),
 			options => jsonb_build_object('schema', schema, 'tables', p.tables));
 	END LOOP;

@@ -161,7 +161,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	name CONSTANT text := evstore._sample_projection_name(schema, 'order');
+	name CONSTANT text := evstore._sample_object_name(schema, 'order', 46);
 	-- as it stands within a string of JSON
 	functions CONSTANT text := btrim(to_json(format('evstore:sql:%I.', schema))::text, '"');
 BEGIN

@@ -151,20 +151,21 @@ SELECT is_empty($$ SELECT name FROM functions GROUP BY name HAVING count(*) > 1 
 SELECT results_eq($$ SELECT name::text COLLATE "default", required::int FROM (
 		SELECT p.proname AS name, p.pronargs - p.pronargdefaults AS required FROM pg_proc AS p
 		WHERE p.pronamespace = 'evstore'::regnamespace AND p.proname IN (SELECT name FROM documented WHERE arguments <> '')) AS f ORDER BY name COLLATE "C" $$,
-	$$ VALUES ('ack', 4), ('ack_events', 4), ('aggregate_at_time', 2), ('aggregate_at_version', 2), ('alter_aggregate', 1), ('alter_projection', 1), ('alter_relay', 1), ('alter_secret', 2), ('alter_subscription', 1), ('append', 2), ('append_arrays', 2),
-		('append_events', 2), ('append_one', 2), ('append_streams', 1), ('cancel_rebuild', 1), ('choreography_graph', 0), ('create_aggregate', 3), ('create_partitions', 1), ('create_projection', 2), ('create_relay', 2), ('create_route', 3), ('create_secret', 2), ('create_subscription', 1),
-		('delete_stream', 1), ('discard_parked', 1), ('drop_aggregate', 1), ('drop_projection', 1), ('drop_relay', 1), ('drop_route', 1), ('drop_secret', 1), ('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fetch', 2), ('fold', 3), ('get_event', 1),
-		('grant_access', 2), ('inbox_begin', 2), ('install_sample', 0), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_projection', 1), ('pause_relay', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('publish', 2), ('read_all', 0),
-		('read_category', 1), ('read_correlation', 1), ('read_stream', 1), ('rebuild_projection', 1), ('release', 2), ('replay_parked', 1), ('replay_parked_relay', 1), ('reset_projection', 1), ('resume_projection', 1), ('resume_relay', 1),
-		('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('run_projection', 1), ('run_relay', 1), ('saga_graph', 1), ('save_snapshot', 3), ('seek', 2), ('seek_relay', 2), ('set_stream', 1), ('stream_exists', 1), ('stream_version', 1),
-	$$ VALUES ('ack', 4), ('ack_events', 4), ('aggregate_at_time', 2), ('aggregate_at_version', 2), ('alter_aggregate', 1), ('alter_projection', 1), ('alter_relay', 1), ('alter_saga', 2), ('alter_secret', 2), ('alter_subscription', 1), ('append', 2), ('append_arrays', 2),
-		('append_events', 2), ('append_one', 2), ('append_streams', 1), ('cancel_rebuild', 1), ('cancel_saga', 1), ('compensate_saga', 1), ('complete_task', 1), ('create_aggregate', 3), ('create_partitions', 1), ('create_projection', 2), ('create_relay', 2), ('create_saga', 2), ('create_secret', 2), ('create_subscription', 1),
-		('delete_stream', 1), ('discard_parked', 1), ('drop_aggregate', 1), ('drop_projection', 1), ('drop_relay', 1), ('drop_saga', 1), ('drop_secret', 1), ('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fail_step', 1), ('fail_task', 2), ('fetch', 2), ('fetch_tasks', 2), ('fold', 3), ('get_event', 1),
-		('grant_access', 2), ('heartbeat_task', 1), ('inbox_begin', 2), ('install_sample', 0), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4), ('pause_projection', 1), ('pause_relay', 1), ('pause_saga', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('publish', 2), ('purge_sagas', 0), ('read_all', 0),
-		('read_category', 1), ('read_correlation', 1), ('read_stream', 1), ('rebuild_projection', 1), ('release', 2), ('replay_parked', 1), ('replay_parked_relay', 1), ('reset_projection', 1), ('resolve_saga', 3), ('resume_projection', 1), ('resume_relay', 1), ('resume_saga', 1),
-		('resume_subscription', 1), ('retry_delay', 2), ('retry_policy', 0), ('retry_saga', 1), ('run_projection', 1), ('run_relay', 1), ('run_sagas', 0), ('saga_barrier', 3), ('saga_barrier_expire', 0), ('saga_graph', 1), ('saga_history', 1), ('save_snapshot', 3), ('seek', 2), ('seek_relay', 2), ('set_stream', 1), ('signal_saga', 2), ('signal_saga_by_key', 3), ('start_saga', 1), ('stream_exists', 1), ('stream_version', 1),
-		('test_filter', 2), ('test_given', 1), ('test_relay', 1), ('test_then', 2), ('test_then_error', 0), ('test_then_state', 2), ('test_when', 2), ('test_when_append', 2),
-		('tombstone_stream', 1), ('truncate_stream', 2), ('try_append', 2), ('uninstall_sample', 0), ('validate_saga', 1), ('verify', 0), ('wait_for_events', 1), ('wait_for_projection', 1), ('wait_for_projections', 1) $$, 'arguments that must be given');
+	$$ VALUES ('ack', 4), ('ack_events', 4), ('aggregate_at_time', 2), ('aggregate_at_version', 2), ('alter_aggregate', 1), ('alter_projection', 1), ('alter_relay', 1),
+		('alter_saga', 2), ('alter_secret', 2), ('alter_subscription', 1), ('append', 2), ('append_arrays', 2), ('append_events', 2), ('append_one', 2), ('append_streams', 1),
+		('cancel_rebuild', 1), ('cancel_saga', 1), ('choreography_graph', 0), ('compensate_saga', 1), ('complete_task', 1), ('create_aggregate', 3), ('create_partitions', 1),
+		('create_projection', 2), ('create_relay', 2), ('create_route', 3), ('create_saga', 2), ('create_secret', 2), ('create_subscription', 1), ('delete_stream', 1),
+		('discard_parked', 1), ('drop_aggregate', 1), ('drop_projection', 1), ('drop_relay', 1), ('drop_route', 1), ('drop_saga', 1), ('drop_secret', 1),
+		('drop_subscription', 1), ('execute_once', 3), ('extend', 3), ('fail_step', 1), ('fail_task', 2), ('fetch', 2), ('fetch_tasks', 2), ('fold', 3), ('get_event', 1),
+		('grant_access', 2), ('heartbeat_task', 1), ('inbox_begin', 2), ('install_sample', 0), ('load_aggregate', 1), ('load_snapshot', 1), ('nack', 4),
+		('pause_projection', 1), ('pause_relay', 1), ('pause_saga', 1), ('pause_subscription', 1), ('prune_snapshots', 1), ('publish', 2), ('purge_sagas', 0), ('read_all', 0),
+		('read_category', 1), ('read_correlation', 1), ('read_stream', 1), ('rebuild_projection', 1), ('release', 2), ('replay_parked', 1), ('replay_parked_relay', 1),
+		('reset_projection', 1), ('resolve_saga', 3), ('resume_projection', 1), ('resume_relay', 1), ('resume_saga', 1), ('resume_subscription', 1), ('retry_delay', 2),
+		('retry_policy', 0), ('retry_saga', 1), ('run_projection', 1), ('run_relay', 1), ('run_sagas', 0), ('saga_barrier', 3), ('saga_barrier_expire', 0), ('saga_graph', 1),
+		('saga_history', 1), ('save_snapshot', 3), ('seek', 2), ('seek_relay', 2), ('set_stream', 1), ('signal_saga', 2), ('signal_saga_by_key', 3), ('start_saga', 1),
+		('stream_exists', 1), ('stream_version', 1), ('test_filter', 2), ('test_given', 1), ('test_relay', 1), ('test_then', 2), ('test_then_error', 0),
+		('test_then_state', 2), ('test_when', 2), ('test_when_append', 2), ('tombstone_stream', 1), ('truncate_stream', 2), ('try_append', 2), ('uninstall_sample', 0),
+		('validate_saga', 1), ('verify', 0), ('wait_for_events', 1), ('wait_for_projection', 1), ('wait_for_projections', 1) $$, 'arguments that must be given');
 SELECT is_empty($$ SELECT name FROM functions WHERE volatile <> 'v'
 		AND (name ~ '^(append|try_append|read_|get_event|load_|aggregate_at_|save_|prune_|stream_version|safe_position|delete_|tombstone_|truncate_|set_|scavenge|create_|alter_|drop_|pause_|resume_|record_|adopt|inbox_|execute_|fetch|ack|nack|extend|release|seek|replay_|discard_|reset_|rebuild_|cancel_|run_|wait_|_failed_|_slot_|_slots_)'
 			OR name IN ('stream_exists', '_last_version', '_visible_position', '_last_position', '_now')) $$,
@@ -255,9 +256,8 @@ SELECT results_eq($$ SELECT c.relname::text COLLATE "default" FROM pg_trigger AS
 		WHERE t.tgfoid = 'evstore._guard'::regproc AND t.tgenabled = 'A' AND t.tgtype = 62 ORDER BY 1 $$,
 	ARRAY['early_id', 'event_log', 'sealed', 'stream'], 'guards are there, ENABLE ALWAYS, for INSERT, UPDATE, DELETE and TRUNCATE');
 SELECT set_eq($$ SELECT unnest(extconfig)::regclass::text FROM pg_extension WHERE extname = 'evstore' $$,
-	ARRAY['evstore.aggregate', 'evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.epoch_seq', 'evstore.failed_event', 'evstore.position_seq', 'evstore.projection', 'evstore.projection_error', 'evstore.relay', 'evstore.route', 'evstore.route_observed', 'evstore.secret',
-	ARRAY['evstore.aggregate', 'evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.epoch_seq', 'evstore.failed_event', 'evstore.position_seq', 'evstore.projection', 'evstore.projection_error', 'evstore.relay', 'evstore.saga', 'evstore.saga_arrival', 'evstore.saga_barrier',
-		'evstore.saga_id_seq', 'evstore.saga_instance', 'evstore.saga_mail', 'evstore.saga_mail_id_seq', 'evstore.saga_signal', 'evstore.saga_step', 'evstore.saga_taken', 'evstore.saga_version', 'evstore.secret',
+	ARRAY['evstore.aggregate', 'evstore.audit', 'evstore.audit_id_seq', 'evstore.early_id', 'evstore.epoch_seq', 'evstore.failed_event', 'evstore.position_seq', 'evstore.projection', 'evstore.projection_error', 'evstore.relay', 'evstore.route', 'evstore.route_observed', 'evstore.saga', 'evstore.saga_arrival', 'evstore.saga_barrier',
+		'evstore.saga_id_seq', 'evstore.saga_instance', 'evstore.saga_mail', 'evstore.saga_mail_id_seq', 'evstore.saga_signal', 'evstore.saga_step', 'evstore.saga_taken', 'evstore.saga_trigger', 'evstore.saga_version', 'evstore.saga_wait', 'evstore.secret',
 		'evstore.slot_state', 'evstore.snapshot', 'evstore.stream', 'evstore.stream_id_seq', 'evstore.subscription', 'evstore.subscription_id_seq']
 		|| ARRAY(SELECT 'evstore.inbox_' || i FROM generate_series(0, 8) AS i), 'what pg_dump takes along');
 SELECT results_eq($$ SELECT seqcache, seqincrement, seqcycle, seqmin, seqmax FROM pg_sequence WHERE seqrelid = 'evstore.position_seq'::regclass $$,
@@ -281,7 +281,7 @@ SELECT is_empty($$
 -- Every function is granted by some level, or one of these: triggers, what the
 -- planner and owners call.
 CREATE TEMP TABLE not_granted (name text);
-INSERT INTO not_granted VALUES ('_fold_step'), ('_guard'), ('_subscription_changed'), ('_test_must_roll_back'), ('_visible_position_support'), ('grant_access');
+INSERT INTO not_granted VALUES ('_fold_step'), ('_guard'), ('_saga_relay_again'), ('_subscription_changed'), ('_test_must_roll_back'), ('_visible_position_support'), ('grant_access');
 SELECT is_empty($$ SELECT name FROM functions EXCEPT (SELECT name FROM evstore._access('admin') WHERE kind = 'function' UNION SELECT name FROM evstore._access('consumer') WHERE kind = 'function')
 	EXCEPT SELECT name FROM not_granted $$, 'every function is granted by a level, or for the owner only');
 SELECT is_empty($$ SELECT name FROM not_granted INTERSECT SELECT a.name FROM unnest('{reader,writer,consumer,admin}'::text[]) AS l, evstore._access(l) AS a $$,
