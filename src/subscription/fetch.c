@@ -301,7 +301,12 @@ due_wanted(const FetchState *state, const Held *held)
 	return held->limit > 0 ? Min(state->remaining, held->limit) : state->remaining;
 }
 
-/* Events that failed before and are due.  All are at or before the cursor. */
+/*
+ * Events that failed before and are due.  All are at or before the cursor.  They
+ * come before new ones, and if they cannot be had now, nothing new is given:
+ * ack() takes all that was delivered with the claim for done, so what an earlier
+ * fetch has delivered must be given again with whatever comes after it.
+ */
 static void
 give_due_events(FetchState *state, Held *held, Snapshot snapshot)
 {
@@ -311,9 +316,13 @@ give_due_events(FetchState *state, Held *held, Snapshot snapshot)
 	evs_slot_check_visible(state->states, &held->state);
 	evs_failed_load(&held->state, &held->failed);
 	look_again_at(state, held->failed.next_retry);
-	if (held->failed.next_retry == 0 || held->failed.next_retry > state->now ||
-		!lock_held(state, held))
+	if (held->failed.next_retry == 0 || held->failed.next_retry > state->now)
 		return;
+	if (!lock_held(state, held))
+	{
+		held->closed = true;
+		return;
+	}
 	due = evs_failed_take(&held->state, due_wanted(state, held), held->alone, &n);
 	held->dirty = true;
 	for (int i = 0; i < n; i++)
@@ -401,6 +410,12 @@ park_event(FetchState *state, Held *held, int64 position, const char *error)
 		held->closed = true;
 }
 
+static bool
+is_full(const Held *held)
+{
+	return held->closed || (held->limit > 0 && held->count >= held->limit);
+}
+
 static void
 give_new_event(FetchState *state, Held *held, EvsLogCursor *cursor, uint32 key_hash)
 {
@@ -416,9 +431,7 @@ give_new_event(FetchState *state, Held *held, EvsLogCursor *cursor, uint32 key_h
 			park_event(state, held, position, error);
 		return;
 	}
-	if (held->closed || pass_over(state, held, position, key_hash))
-		return;
-	if (held->limit > 0 && held->count >= held->limit)
+	if (held->closed || pass_over(state, held, position, key_hash) || is_full(held))
 		return;
 	if (held->first == 0)
 	{
@@ -433,8 +446,7 @@ static bool
 all_are_full(FetchState *state)
 {
 	for (int i = 0; i < state->subscription.slots; i++)
-		if (state->held[i] != NULL &&
-			(state->held[i]->limit == 0 || state->held[i]->count < state->held[i]->limit))
+		if (state->held[i] != NULL && !is_full(state->held[i]))
 			return false;
 	return true;
 }
@@ -450,7 +462,7 @@ give_new_events(FetchState *state, int64 up_to, Snapshot snapshot)
 	for (int i = 0; i < state->subscription.slots; i++)
 		if (state->held[i] != NULL)
 			range.after = Min(range.after, state->held[i]->state.cursor);
-	if (range.after >= up_to || state->remaining <= 0)
+	if (range.after >= up_to || state->remaining <= 0 || all_are_full(state))
 		return range.after;
 	range.up_to = Min(up_to, range.after + SCAN_MAX);
 	range.filter = state->subscription.filter;
@@ -470,7 +482,7 @@ give_new_events(FetchState *state, int64 up_to, Snapshot snapshot)
 		if (held == NULL)
 			continue;
 		give_new_event(state, held, cursor, key_hash);
-		if (held->limit > 0 && held->count >= held->limit && all_are_full(state))
+		if (is_full(held) && all_are_full(state))
 			break;
 	}
 	scanned = evs_cursor_scanned(cursor);
