@@ -306,11 +306,16 @@ due_wanted(const FetchState *state, const Held *held)
  * come before new ones, and if they cannot be had now, nothing new is given:
  * ack() takes all that was delivered with the claim for done, so what an earlier
  * fetch has delivered must be given again with whatever comes after it.
+ *
+ * One may have been appended after this look took its snapshot, and have failed at
+ * who had the slot until then: they are looked for with a snapshot of their own,
+ * newer than their rows.  Those that it does not see are gone for good.
  */
 static void
-give_due_events(FetchState *state, Held *held, Snapshot snapshot)
+give_due_events(FetchState *state, Held *held)
 {
 	EvsDueEvent *due;
+	Snapshot	snapshot;
 	int			n;
 
 	evs_slot_check_visible(state->states, &held->state);
@@ -325,6 +330,7 @@ give_due_events(FetchState *state, Held *held, Snapshot snapshot)
 	}
 	due = evs_failed_take(&held->state, due_wanted(state, held), held->alone, &n);
 	held->dirty = true;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	for (int i = 0; i < n; i++)
 	{
 		EvsLogRange range = {.after = due[i].position - 1, .up_to = due[i].position};
@@ -336,6 +342,7 @@ give_due_events(FetchState *state, Held *held, Snapshot snapshot)
 			evs_failed_forget(&held->state, due[i].position);
 		evs_cursor_close(cursor);
 	}
+	UnregisterSnapshot(snapshot);
 	/* some may have been parked, or be gone */
 	evs_failed_summarize(&held->state);
 	evs_failed_load(&held->state, &held->failed);
@@ -561,7 +568,7 @@ give_events(FetchState *state, Snapshot snapshot, int64 safe)
 		if (held->state.cursor < held->state.suspect_to)
 			held->limit = held->state.batch_limit;
 		if (held->state.pending)
-			give_due_events(state, held, snapshot);
+			give_due_events(state, held);
 	}
 	scanned = give_new_events(state, end_of_slots(state, safe), snapshot);
 	for (int i = 0; i < state->subscription.slots; i++)
