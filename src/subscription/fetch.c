@@ -51,10 +51,7 @@
 /* A slot that has seen so many positions without an event for it moves on. */
 #define ADVANCE_AFTER 1000
 
-/*
- * So many positions are looked at in one call.  Who looks for a needle has got
- * somewhere even if a call of his is cancelled.
- */
+/* So many positions are looked at in one call: one that is cancelled loses no more. */
 #define SCAN_MAX 5000000
 
 /* One slot of the consumer in one fetch. */
@@ -83,6 +80,7 @@ typedef struct FetchState
 	TimestampTz now;
 	EvsSlot    *all;			/* of the subscription, by number */
 	Held	  **held;			/* by number; NULL if not ours */
+	int		   *nlocks;			/* by number; taken in this look */
 	int			nheld;
 	int64		remaining;
 	bool		wrote;
@@ -124,9 +122,21 @@ hold(FetchState *state, const EvsSlot *slot, bool claimed)
 static bool
 lock_and_read(FetchState *state, int number, EvsSlot *slot)
 {
-	return evs_slot_lock(state->subscription.id, number, false) &&
-		evs_subscription_is_current(&state->subscription) &&
+	if (!evs_slot_lock(state->subscription.id, number, false))
+		return false;
+	state->nlocks[number]++;
+	return evs_subscription_is_current(&state->subscription) &&
 		evs_slot_read(state->states, state->subscription.id, number, slot);
+}
+
+/* Who has changed nothing of a slot does not keep it locked: he may go on to wait. */
+static void
+unlock_unchanged(FetchState *state)
+{
+	for (int i = 0; i < state->subscription.slots; i++)
+		if (state->held[i] == NULL || !state->held[i]->dirty)
+			for (; state->nlocks[i] > 0; state->nlocks[i]--)
+				evs_slot_unlock(state->subscription.id, i);
 }
 
 /* Lock a slot that was read without; false if it is not as it was read. */
@@ -210,6 +220,7 @@ give_up(FetchState *state, int number)
 	if (!lock_and_read(state, number, &slot) || !is_mine(state, &slot))
 		return;
 	evs_slots_give_back(state->states, &slot);
+	state->nlocks[number] = 0;	/* to the end of the transaction */
 	evs_xact_kick(evs_subscription_bucket(state->subscription.id));
 	state->wrote = true;
 }
@@ -302,14 +313,13 @@ due_wanted(const FetchState *state, const Held *held)
 }
 
 /*
- * Events that failed before and are due.  All are at or before the cursor.  They
- * come before new ones, and if they cannot be had now, nothing new is given:
- * ack() takes all that was delivered with the claim for done, so what an earlier
- * fetch has delivered must be given again with whatever comes after it.
+ * Events that failed before and are due.  All are at or before the cursor.  If
+ * they cannot be had now, nothing new is given: ack() takes all that was
+ * delivered with the claim for done, so that must be given again first.
  *
- * One may have been appended after this look took its snapshot, and have failed at
- * who had the slot until then: they are looked for with a snapshot of their own,
- * newer than their rows.  Those that it does not see are gone for good.
+ * One may have been appended after this look took its snapshot, and have failed
+ * at who had the slot until then: so they are looked for with a newer one, and
+ * what that does not see is gone for good.
  */
 static void
 give_due_events(FetchState *state, Held *held)
@@ -606,6 +616,7 @@ begin_look(FetchState *state)
 					 errmsg("subscription \"%s\" is being changed", state->request->name),
 					 errhint("Fetch again.")));
 	state->held = palloc0(sizeof(Held *) * state->subscription.slots);
+	state->nlocks = palloc0(sizeof(int) * state->subscription.slots);
 	state->nheld = 0;
 	state->nparked = 0;
 	state->look_again = 0;
@@ -633,6 +644,7 @@ look_once(FetchState *state)
 			take_slots(state);
 			if (state->nheld > 0)
 				give_events(state, snapshot, safe);
+			unlock_unchanged(state);
 		}
 	}
 	relation_close(state->states, AccessShareLock);
