@@ -4,8 +4,9 @@
 -- An event that the filter failed on (parked, reason filter_error) keeps no other
 -- event of its key back: it may never have been meant for the subscription.
 
--- Which keys must wait, from which position on, and which events beyond the cursor
--- have rows.
+-- Which keys must wait, from which position on, which events beyond the cursor
+-- have rows, and when the next one before it is due: what has been delivered is,
+-- whatever the clock says now.
 CREATE OR REPLACE FUNCTION evstore._failed_load(sub bigint, slot integer, after bigint,
 	OUT key_hashes bigint[], OUT wait_from bigint[], OUT positions bigint[], OUT next_retry timestamptz)
 LANGUAGE plpgsql VOLATILE
@@ -27,7 +28,7 @@ BEGIN
 	SELECT array_agg(f."position" ORDER BY f."position") INTO positions
 	FROM evstore.failed_event f
 	WHERE f.subscription_id = sub AND f."position" > after AND f.key_hash % s.slots = slot;
-	SELECT min(f.retry_at) INTO next_retry
+	SELECT min(CASE WHEN f.delivered_epoch IS NULL THEN f.retry_at ELSE '-infinity' END) INTO next_retry
 	FROM evstore.failed_event f
 	WHERE f.subscription_id = sub AND f.state IN ('retry', 'deferred') AND f."position" <= after
 		AND f.key_hash % s.slots = slot;
@@ -145,7 +146,8 @@ $$;
 COMMENT ON FUNCTION evstore._failed_resolve(bigint, bigint) IS 'removes a failed event, and makes due what waited for it';
 
 /*
- * Deliver what is due with a claim.  If the claim before ended without a word
+ * Deliver what is due with a claim, and what has been delivered with it: the
+ * claim's ack() takes that for done.  If the claim before ended without a word
  * while it had some of it, one of them may be the reason: the first one counts
  * an attempt, and half of them are delivered this time.  An event is parked when
  * it was alone, and the claim before had no other event at all.
@@ -187,7 +189,8 @@ BEGIN
 		WITH due AS (
 			SELECT f."position"
 			FROM evstore.failed_event f
-			WHERE f.subscription_id = sub AND f.state IN ('retry', 'deferred') AND f.retry_at <= evstore._now()
+			WHERE f.subscription_id = sub AND f.state IN ('retry', 'deferred')
+				AND (f.retry_at <= evstore._now() OR f.delivered_epoch = epoch)
 				AND f."position" <= after AND f.key_hash % s.slots = slot
 			ORDER BY f."position" LIMIT max_count),
 		taken AS (

@@ -278,27 +278,31 @@ COMMENT ON FUNCTION evstore.dedupe_events(evstore.event[]) IS 'each event once, 
 
 -- Parked events.
 
--- Locks the slots of parked events that are meant, and says which those are.
+-- Locks the slots of parked events that are meant, and says which those are: what has
+-- been parked in another slot meanwhile is not.
 CREATE OR REPLACE FUNCTION evstore._parked(s evstore.subscription, at_position bigint, key text,
 	max_count bigint)
 RETURNS SETOF evstore.failed_event
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	locked integer[];
 BEGIN
-	PERFORM evstore._slot_lock(s.id, x.slot)
+	SELECT array_agg(x.slot ORDER BY x.slot) INTO locked
 	FROM (SELECT DISTINCT (f.key_hash % s.slots)::integer AS slot
 		FROM evstore.failed_event f
 		WHERE f.subscription_id = s.id AND f.state = 'parked'
 			AND (at_position IS NULL OR f."position" = at_position)
-			AND (_parked.key IS NULL OR f.key = _parked.key)
-		ORDER BY 1) x;
+			AND (_parked.key IS NULL OR f.key = _parked.key)) x;
+	PERFORM evstore._slot_lock(s.id, x.slot) FROM unnest(locked) AS x(slot);
 	RETURN QUERY
 		SELECT f.*
 		FROM evstore.failed_event f
 		WHERE f.subscription_id = s.id AND f.state = 'parked'
 			AND (at_position IS NULL OR f."position" = at_position)
 			AND (_parked.key IS NULL OR f.key = _parked.key)
+			AND f.key_hash % s.slots = ANY (locked)
 		ORDER BY f."position"
 		LIMIT max_count;
 	IF NOT FOUND AND at_position IS NOT NULL THEN

@@ -26,7 +26,7 @@ typedef struct EvsFailedKeys
 	int64	   *wait_from;		/* their first failed events: those before do not wait */
 	int			npositions;
 	int64	   *positions;		/* beyond the cursor, with rows of their own; sorted */
-	TimestampTz next_retry;		/* 0 = none */
+	TimestampTz next_retry;		/* 0 = none; DT_NOBEGIN if some are delivered */
 } EvsFailedKeys;
 
 extern void evs_failed_load(const EvsSlot *slot, EvsFailedKeys *keys);
@@ -34,8 +34,8 @@ extern bool evs_failed_must_wait(const EvsFailedKeys *keys, uint32 hash, int64 p
 extern bool evs_failed_has_position(const EvsFailedKeys *keys, int64 position);
 
 /*
- * Deliver what is due with the slot's claim; at most so many.  alone: the claim
- * before had one event only.
+ * Deliver what is due with the slot's claim, or has been delivered with it; the
+ * first ones, at most so many.  alone: the claim before had one event only.
  */
 extern EvsDueEvent *evs_failed_take(const EvsSlot *slot, int64 max_count, bool alone, int *n);
 

@@ -51,10 +51,7 @@
 /* A slot that has seen so many positions without an event for it moves on. */
 #define ADVANCE_AFTER 1000
 
-/*
- * So many positions are looked at in one call.  Who looks for a needle has got
- * somewhere even if a call of his is cancelled.
- */
+/* So many positions are looked at in one call: one that is cancelled loses no more. */
 #define SCAN_MAX 5000000
 
 /* One slot of the consumer in one fetch. */
@@ -83,6 +80,7 @@ typedef struct FetchState
 	TimestampTz now;
 	EvsSlot    *all;			/* of the subscription, by number */
 	Held	  **held;			/* by number; NULL if not ours */
+	int		   *nlocks;			/* by number; taken in this look */
 	int			nheld;
 	int64		remaining;
 	bool		wrote;
@@ -124,9 +122,21 @@ hold(FetchState *state, const EvsSlot *slot, bool claimed)
 static bool
 lock_and_read(FetchState *state, int number, EvsSlot *slot)
 {
-	return evs_slot_lock(state->subscription.id, number, false) &&
-		evs_subscription_is_current(&state->subscription) &&
+	if (!evs_slot_lock(state->subscription.id, number, false))
+		return false;
+	state->nlocks[number]++;
+	return evs_subscription_is_current(&state->subscription) &&
 		evs_slot_read(state->states, state->subscription.id, number, slot);
+}
+
+/* Who has changed nothing of a slot does not keep it locked: he may go on to wait. */
+static void
+unlock_unchanged(FetchState *state)
+{
+	for (int i = 0; i < state->subscription.slots; i++)
+		if (state->held[i] == NULL || !state->held[i]->dirty)
+			for (; state->nlocks[i] > 0; state->nlocks[i]--)
+				evs_slot_unlock(state->subscription.id, i);
 }
 
 /* Lock a slot that was read without; false if it is not as it was read. */
@@ -210,6 +220,7 @@ give_up(FetchState *state, int number)
 	if (!lock_and_read(state, number, &slot) || !is_mine(state, &slot))
 		return;
 	evs_slots_give_back(state->states, &slot);
+	state->nlocks[number] = 0;	/* to the end of the transaction */
 	evs_xact_kick(evs_subscription_bucket(state->subscription.id));
 	state->wrote = true;
 }
@@ -301,21 +312,35 @@ due_wanted(const FetchState *state, const Held *held)
 	return held->limit > 0 ? Min(state->remaining, held->limit) : state->remaining;
 }
 
-/* Events that failed before and are due.  All are at or before the cursor. */
+/*
+ * Events that failed before and are due.  All are at or before the cursor.  If
+ * they cannot be had now, nothing new is given: ack() takes all that was
+ * delivered with the claim for done, so that must be given again first.
+ *
+ * One may have been appended after this look took its snapshot, and have failed
+ * at who had the slot until then: so they are looked for with a newer one, and
+ * what that does not see is gone for good.
+ */
 static void
-give_due_events(FetchState *state, Held *held, Snapshot snapshot)
+give_due_events(FetchState *state, Held *held)
 {
 	EvsDueEvent *due;
+	Snapshot	snapshot;
 	int			n;
 
 	evs_slot_check_visible(state->states, &held->state);
 	evs_failed_load(&held->state, &held->failed);
 	look_again_at(state, held->failed.next_retry);
-	if (held->failed.next_retry == 0 || held->failed.next_retry > state->now ||
-		!lock_held(state, held))
+	if (held->failed.next_retry == 0 || held->failed.next_retry > state->now)
 		return;
+	if (!lock_held(state, held))
+	{
+		held->closed = true;
+		return;
+	}
 	due = evs_failed_take(&held->state, due_wanted(state, held), held->alone, &n);
 	held->dirty = true;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	for (int i = 0; i < n; i++)
 	{
 		EvsLogRange range = {.after = due[i].position - 1, .up_to = due[i].position};
@@ -327,6 +352,7 @@ give_due_events(FetchState *state, Held *held, Snapshot snapshot)
 			evs_failed_forget(&held->state, due[i].position);
 		evs_cursor_close(cursor);
 	}
+	UnregisterSnapshot(snapshot);
 	/* some may have been parked, or be gone */
 	evs_failed_summarize(&held->state);
 	evs_failed_load(&held->state, &held->failed);
@@ -401,6 +427,12 @@ park_event(FetchState *state, Held *held, int64 position, const char *error)
 		held->closed = true;
 }
 
+static bool
+is_full(const Held *held)
+{
+	return held->closed || (held->limit > 0 && held->count >= held->limit);
+}
+
 static void
 give_new_event(FetchState *state, Held *held, EvsLogCursor *cursor, uint32 key_hash)
 {
@@ -416,9 +448,7 @@ give_new_event(FetchState *state, Held *held, EvsLogCursor *cursor, uint32 key_h
 			park_event(state, held, position, error);
 		return;
 	}
-	if (held->closed || pass_over(state, held, position, key_hash))
-		return;
-	if (held->limit > 0 && held->count >= held->limit)
+	if (held->closed || pass_over(state, held, position, key_hash) || is_full(held))
 		return;
 	if (held->first == 0)
 	{
@@ -433,8 +463,7 @@ static bool
 all_are_full(FetchState *state)
 {
 	for (int i = 0; i < state->subscription.slots; i++)
-		if (state->held[i] != NULL &&
-			(state->held[i]->limit == 0 || state->held[i]->count < state->held[i]->limit))
+		if (state->held[i] != NULL && !is_full(state->held[i]))
 			return false;
 	return true;
 }
@@ -450,7 +479,7 @@ give_new_events(FetchState *state, int64 up_to, Snapshot snapshot)
 	for (int i = 0; i < state->subscription.slots; i++)
 		if (state->held[i] != NULL)
 			range.after = Min(range.after, state->held[i]->state.cursor);
-	if (range.after >= up_to || state->remaining <= 0)
+	if (range.after >= up_to || state->remaining <= 0 || all_are_full(state))
 		return range.after;
 	range.up_to = Min(up_to, range.after + SCAN_MAX);
 	range.filter = state->subscription.filter;
@@ -470,7 +499,7 @@ give_new_events(FetchState *state, int64 up_to, Snapshot snapshot)
 		if (held == NULL)
 			continue;
 		give_new_event(state, held, cursor, key_hash);
-		if (held->limit > 0 && held->count >= held->limit && all_are_full(state))
+		if (is_full(held) && all_are_full(state))
 			break;
 	}
 	scanned = evs_cursor_scanned(cursor);
@@ -549,7 +578,7 @@ give_events(FetchState *state, Snapshot snapshot, int64 safe)
 		if (held->state.cursor < held->state.suspect_to)
 			held->limit = held->state.batch_limit;
 		if (held->state.pending)
-			give_due_events(state, held, snapshot);
+			give_due_events(state, held);
 	}
 	scanned = give_new_events(state, end_of_slots(state, safe), snapshot);
 	for (int i = 0; i < state->subscription.slots; i++)
@@ -587,6 +616,7 @@ begin_look(FetchState *state)
 					 errmsg("subscription \"%s\" is being changed", state->request->name),
 					 errhint("Fetch again.")));
 	state->held = palloc0(sizeof(Held *) * state->subscription.slots);
+	state->nlocks = palloc0(sizeof(int) * state->subscription.slots);
 	state->nheld = 0;
 	state->nparked = 0;
 	state->look_again = 0;
@@ -614,6 +644,7 @@ look_once(FetchState *state)
 			take_slots(state);
 			if (state->nheld > 0)
 				give_events(state, snapshot, safe);
+			unlock_unchanged(state);
 		}
 	}
 	relation_close(state->states, AccessShareLock);

@@ -68,6 +68,15 @@ evs_slot_lock(int64 subscription_id, int slot, bool wait)
 	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+void
+evs_slot_unlock(int64 subscription_id, int slot)
+{
+	LOCKTAG		tag;
+
+	slot_tag(&tag, subscription_id, slot);
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}
+
 int
 evs_slot_of_member(const char *consumer)
 {

@@ -60,6 +60,9 @@ typedef struct EvsSlot
  */
 extern bool evs_slot_lock(int64 subscription_id, int slot, bool wait);
 
+/* Undo one evs_slot_lock(), after which nothing was written. */
+extern void evs_slot_unlock(int64 subscription_id, int slot);
+
 /* A number to lock a group's member by, which no slot has. */
 extern int	evs_slot_of_member(const char *consumer);
 

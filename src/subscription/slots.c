@@ -81,16 +81,13 @@ evs_slots_refresh(int64 subscription_id, int slot)
 }
 
 static bool
-all_have_come(const EvsSubscription *subscription, Relation states, bool lock,
-			  int64 *lowest_checkpoint)
+all_have_come(const EvsSubscription *subscription, Relation states, int64 *lowest_checkpoint)
 {
 	*lowest_checkpoint = subscription->drain_to;
 	for (int i = 0; i < subscription->slots; i++)
 	{
 		EvsSlot		state;
 
-		if (lock && !evs_slot_lock(subscription->id, i, false))
-			return false;
 		if (!evs_slot_read(states, subscription->id, i, &state) ||
 			state.cursor < subscription->drain_to)
 			return false;
@@ -99,26 +96,54 @@ all_have_come(const EvsSubscription *subscription, Relation states, bool lock,
 	return true;
 }
 
-bool
-evs_slots_finish_drain(const EvsSubscription *subscription, Relation states)
+/* How many from the first on could be locked. */
+static int
+lock_slots(const EvsSubscription *subscription)
+{
+	int			n = 0;
+
+	while (n < subscription->slots && evs_slot_lock(subscription->id, n, false))
+		n++;
+	return n;
+}
+
+static void
+unlock_slots(const EvsSubscription *subscription, int n)
+{
+	for (int i = 0; i < n; i++)
+		evs_slot_unlock(subscription->id, i);
+}
+
+/* From now on the new number counts; false if somebody else is at it.  The slots are locked. */
+static bool
+switch_over(const EvsSubscription *subscription)
 {
 	static EvsSpiPlan plan = {
 		.sql = "SELECT evstore._slots_switch($1)",
 		.nargs = 1, .types = {INT8OID},
 	};
-	int64		checkpoint;
 	Datum		id = Int64GetDatum(subscription->id);
-	EvsSpiRows	rows;
 
-	if (!all_have_come(subscription, states, false, &checkpoint))
+	return DatumGetBool(evs_spi_call(&plan, &id, NULL).values[0]);
+}
+
+bool
+evs_slots_finish_drain(const EvsSubscription *subscription, Relation states)
+{
+	int64		checkpoint;
+	int			nlocked;
+
+	if (!all_have_come(subscription, states, &checkpoint))
 		return false;
 	EVS_DEBUG_POINT("drain_seen");
-	if (!all_have_come(subscription, states, true, &checkpoint) ||
-		!evs_subscription_is_current(subscription))
+	nlocked = lock_slots(subscription);
+	if (nlocked < subscription->slots || !all_have_come(subscription, states, &checkpoint) ||
+		!evs_subscription_is_current(subscription) || !switch_over(subscription))
+	{
+		/* who has changed nothing may go on to wait, and keeps no locks */
+		unlock_slots(subscription, nlocked);
 		return false;
-	rows = evs_spi_call(&plan, &id, NULL);
-	if (!DatumGetBool(rows.values[0]))
-		return false;
+	}
 	for (int i = 0; i < subscription->next_slots; i++)
 	{
 		EvsSlot		state = {.subscription_id = subscription->id, .slot = i};
