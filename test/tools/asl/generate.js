@@ -4,7 +4,8 @@
  * them, at random.  Writes lines {"asl", "input"}.
  *
  * Each state leaves its result in a member of its own, so that what paths name is
- * there; a few paths name nothing on purpose.
+ * there; a few paths name nothing on purpose.  What the program that they are compared
+ * with does otherwise than the specification is left out: src/asl/README.md has a list.
  */
 const [seed, count] = process.argv.slice(2).map(Number);
 
@@ -60,8 +61,8 @@ const calls = [
 	() => `States.ArrayLength($.items)`,
 	() => `States.ArrayLength($.items[*].w)`,
 	() => `States.ArrayUnique($.list)`,
-	() => `States.Base64Encode($.s)`,
-	() => `States.Base64Decode(States.Base64Encode($.t))`,
+	() => `States.Base64Encode($.at)`,
+	() => `States.Base64Decode(States.Base64Encode('a+b=c'))`,
 	() => `States.Hash($.t, '${pick(['MD5', 'SHA-1', 'SHA-256', 'SHA-384', 'SHA-512'])}')`,
 	() => `States.JsonMerge($.obj, $.obj.b, false)`,
 	() => `States.MathAdd($.m, ${below(20) - 10})`,
@@ -105,12 +106,12 @@ function test(depth = 0) {
 		() => ({ Variable: '$.b', BooleanEqualsPath: '$.b' }),
 		() => ({ Variable: '$.at', [`Timestamp${pick(compare)}`]: pick(['2024-02-29T12:00:00Z', '2024-12-31T23:00:00Z']) }),
 		() => ({ Variable: '$.at', [`Timestamp${pick(compare)}Path`]: '$.at' }),
-		() => ({ Variable: pick(['$.z', '$.n', '$.obj.a']), IsNull: chance(0.5) }),
+		() => ({ Variable: pick(['$.z', '$.n', '$.obj.a']), IsNull: true }),
 		() => ({ Variable: pick(['$.missing', '$.z', '$.obj.b.c']), IsPresent: chance(0.5) }),
-		() => ({ Variable: pick(['$.n', '$.s', '$.obj.a']), IsNumeric: chance(0.5) }),
-		() => ({ Variable: pick(['$.n', '$.s', '$.obj.a']), IsString: chance(0.5) }),
-		() => ({ Variable: pick(['$.b', '$.s', '$.obj.a']), IsBoolean: chance(0.5) }),
-		() => ({ Variable: pick(['$.at', '$.s', '$.t']), IsTimestamp: chance(0.5) }),
+		() => ({ Variable: pick(['$.n', '$.s', '$.obj.a']), IsNumeric: true }),
+		() => ({ Variable: pick(['$.n', '$.s', '$.obj.a']), IsString: true }),
+		() => ({ Variable: pick(['$.b', '$.s', '$.obj.a']), IsBoolean: true }),
+		() => ({ Variable: pick(['$.at', '$.s', '$.t']), IsTimestamp: true }),
 	])();
 }
 
@@ -128,12 +129,13 @@ function handled(state, next) {
 	return state;
 }
 
-function task(result, next) {
+// How often it was tried is counted by state, so such a one runs only once.
+function task(result, next, depth) {
 	const state = pick([
 		() => ({ Resource: 'evstore:sql:oracle.echo', Parameters: template() }),
 		() => ({ Resource: 'evstore:sql:oracle.twice', Parameters: { 'n.$': '$.m' } }),
 		() => ({ Resource: 'evstore:sql:oracle.obey', Parameters: { fail: chance(0.5) ? error() : null } }),
-		() => ({ Resource: 'evstore:sql:oracle.flaky', Parameters: { times: below(4) } }),
+		() => (depth === 0 ? { Resource: 'evstore:sql:oracle.flaky', Parameters: { times: below(4) } } : { Resource: 'evstore:sql:oracle.echo' }),
 	])();
 	if (chance(0.3)) state.ResultSelector = { 'all.$': '$', fixed: scalar() };
 	return handled({ Type: 'Task', ...state, ResultPath: chance(0.1) ? null : result }, next);
@@ -142,7 +144,7 @@ function task(result, next) {
 function one(name, depth, next) {
 	const result = `$.${name}`;
 	const p = random();
-	if (p < 0.3) return task(result, next);
+	if (p < 0.3) return task(result, next, depth);
 	if (p < 0.5) return { Type: 'Pass', ...(chance(0.5) ? { Parameters: template() } : { Result: { v: scalar() } }), ResultPath: result };
 	if (p < 0.6) return { Type: 'Wait', ...pick([{ Seconds: 3 }, { SecondsPath: '$.m' }]) };
 	if (p < 0.7) return { Type: 'Pass', InputPath: pick(definite), ResultPath: result };
@@ -150,7 +152,7 @@ function one(name, depth, next) {
 	if (p < 0.85)
 		return handled({ Type: 'Parallel', Branches: Array.from({ length: 1 + below(3) }, () => machine(depth + 1)), ResultPath: result }, next);
 	return handled({
-		Type: 'Map', ItemsPath: pick(['$.items', '$.list', '$.list[*]']), MaxConcurrency: below(3),
+		Type: 'Map', ItemsPath: pick(['$.items', '$.list']), MaxConcurrency: below(3),
 		ItemSelector: { ...passOn, 'item.$': '$$.Map.Item.Value', 'index.$': '$$.Map.Item.Index' },
 		ItemProcessor: { ProcessorConfig: { Mode: 'INLINE' }, ...machine(depth + 1) }, ResultPath: result,
 	}, next);
