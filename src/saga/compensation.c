@@ -183,7 +183,7 @@ choose(EvsMove *move)
 /* ---- its steps ---- */
 
 static void
-write_or_null(JsonbParseState **json, const char *key, Jsonb *value)
+write_or_null(EvsJson *json, const char *key, Jsonb *value)
 {
 	evs_json_value(json, key, value != NULL ? value : evs_asl_null());
 }
@@ -192,7 +192,7 @@ write_or_null(JsonbParseState **json, const char *key, Jsonb *value)
 static Jsonb *
 known(EvsMove *move, const EvsEffect *effect, const EvsPlanned *entry)
 {
-	JsonbParseState *json = NULL;
+	EvsJson		json = {0};
 	EvsStepRecord record = {NULL};
 
 	if (effect != NULL)

@@ -12,7 +12,7 @@
 /* ---- the context object ---- */
 
 static void
-write_execution(JsonbParseState **json, const EvsMove *move)
+write_execution(EvsJson *json, const EvsMove *move)
 {
 	const EvsSagaEvent *event = move->event;
 
@@ -22,34 +22,34 @@ write_execution(JsonbParseState **json, const EvsMove *move)
 	evs_json_value(json, "Input", move->execution->input);
 	evs_json_text(json, "Name", event->business_key != NULL ? event->business_key : event->saga_id);
 	evs_json_text(json, "StartTime", evs_asl_format_time(event->started_at));
-	evs_json_end_object(json);
+	evs_json_end(json);
 	evs_json_key(json, "StateMachine");
 	evs_json_begin_object(json);
 	evs_json_text(json, "Id", event->saga);
 	evs_json_text(json, "Name", event->saga);
-	evs_json_end_object(json);
+	evs_json_end(json);
 	if (event->token != NULL)
 	{
 		evs_json_key(json, "Task");
 		evs_json_begin_object(json);
 		evs_json_text(json, "Token", event->token);
-		evs_json_end_object(json);
+		evs_json_end(json);
 	}
 }
 
 static void
-write_state(JsonbParseState **json, const char *name, TimestampTz entered, int64 retries)
+write_state(EvsJson *json, const char *name, TimestampTz entered, int64 retries)
 {
 	evs_json_key(json, "State");
 	evs_json_begin_object(json);
 	evs_json_text(json, "EnteredTime", evs_asl_format_time(entered));
 	evs_json_text(json, "Name", name);
 	evs_json_int(json, "RetryCount", retries);
-	evs_json_end_object(json);
+	evs_json_end(json);
 }
 
 static void
-write_item(JsonbParseState **json, int64 index, Jsonb *value)
+write_item(EvsJson *json, int64 index, Jsonb *value)
 {
 	evs_json_key(json, "Map");
 	evs_json_begin_object(json);
@@ -57,13 +57,13 @@ write_item(JsonbParseState **json, int64 index, Jsonb *value)
 	evs_json_begin_object(json);
 	evs_json_int(json, "Index", index);
 	evs_json_value(json, "Value", value);
-	evs_json_end_object(json);
-	evs_json_end_object(json);
+	evs_json_end(json);
+	evs_json_end(json);
 }
 
 /* The item of the innermost Map that a thread is in. */
 static void
-write_item_of(JsonbParseState **json, EvsMove *move, const EvsThread *thread)
+write_item_of(EvsJson *json, EvsMove *move, const EvsThread *thread)
 {
 	const EvsThread *parent;
 
@@ -85,7 +85,7 @@ prepare(EvsEvaluation *e)
 {
 	const EvsThread *thread = e->thread;
 	const EvsSagaEvent *event = e->move->event;
-	JsonbParseState *json = NULL;
+	EvsJson		json = {0};
 
 	if (e->prepared)
 		return;
@@ -106,7 +106,7 @@ prepare(EvsEvaluation *e)
 Jsonb *
 evs_compensator_context(const EvsMove *move, const char *state, int64 attempt)
 {
-	JsonbParseState *json = NULL;
+	EvsJson		json = {0};
 
 	evs_json_begin_object(&json);
 	write_execution(&json, move);

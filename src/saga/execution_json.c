@@ -72,7 +72,7 @@ static const NumberField undo_fields[] = {
 };
 
 static void
-write_numbers(JsonbParseState **json, const NumberField *fields, int n, const void *record)
+write_numbers(EvsJson *json, const NumberField *fields, int n, const void *record)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -98,7 +98,7 @@ read_numbers(Jsonb *json, const NumberField *fields, int n, void *record)
 /* ---- lists ---- */
 
 static void
-write_list(JsonbParseState **json, const char *key, const List *list)
+write_list(EvsJson *json, const char *key, const List *list)
 {
 	ListCell   *cell;
 
@@ -108,11 +108,11 @@ write_list(JsonbParseState **json, const char *key, const List *list)
 	evs_json_begin_array(json);
 	foreach(cell, list)
 		evs_json_int_element(json, lfirst_int(cell));
-	evs_json_end_array(json);
+	evs_json_end(json);
 }
 
 static void
-write_counts(JsonbParseState **json, const char *key, const int *counts, int n)
+write_counts(EvsJson *json, const char *key, const int *counts, int n)
 {
 	if (counts == NULL)
 		return;
@@ -120,7 +120,7 @@ write_counts(JsonbParseState **json, const char *key, const int *counts, int n)
 	evs_json_begin_array(json);
 	for (int i = 0; i < n; i++)
 		evs_json_int_element(json, counts[i]);
-	evs_json_end_array(json);
+	evs_json_end(json);
 }
 
 static int
@@ -173,7 +173,7 @@ read_text(Jsonb *json, const char *key)
 }
 
 static void
-write_text(JsonbParseState **json, const char *key, const char *value)
+write_text(EvsJson *json, const char *key, const char *value)
 {
 	if (value != NULL)
 		evs_json_text(json, key, value);
@@ -208,7 +208,7 @@ mark_reachable(const EvsMachine *machine, int state, bool *reachable)
 
 /* Only those of states that the thread can still come to: none, where there is no way back. */
 static void
-write_visits(JsonbParseState **json, const EvsThread *thread)
+write_visits(EvsJson *json, const EvsThread *thread)
 {
 	const EvsMachine *machine = thread->machine;
 	bool	   *reachable = palloc0(sizeof(bool) * machine->nstates);
@@ -228,7 +228,7 @@ write_visits(JsonbParseState **json, const EvsThread *thread)
 		evs_json_int(json, machine->states[i].name, thread->visits[i]);
 	}
 	if (any)
-		evs_json_end_object(json);
+		evs_json_end(json);
 }
 
 static void
@@ -251,7 +251,7 @@ read_visits(Jsonb *json, EvsThread *thread)
 /* ---- threads ---- */
 
 static void
-write_thread(JsonbParseState **json, const EvsExecution *execution, const EvsThread *thread)
+write_thread(EvsJson *json, const EvsExecution *execution, const EvsThread *thread)
 {
 	const EvsSagaState *state = evs_thread_state(thread);
 
@@ -271,9 +271,9 @@ write_thread(JsonbParseState **json, const EvsExecution *execution, const EvsThr
 		evs_json_begin_array(json);
 		for (int64 i = 0; i < thread->begun; i++)
 			evs_json_element(json, thread->results[i]);
-		evs_json_end_array(json);
+		evs_json_end(json);
 	}
-	evs_json_end_object(json);
+	evs_json_end(json);
 }
 
 static const EvsMachine *
@@ -334,7 +334,7 @@ read_thread(EvsExecution *execution, const EvsSagaDefinition *definition, Jsonb 
 /* ---- effects ---- */
 
 static void
-write_effect(JsonbParseState **json, const EvsEffect *effect)
+write_effect(EvsJson *json, const EvsEffect *effect)
 {
 	evs_json_begin_object(json);
 	evs_json_text(json, "s", effect->state->name);
@@ -342,7 +342,7 @@ write_effect(JsonbParseState **json, const EvsEffect *effect)
 		evs_json_text(json, "p", effect->path);
 	write_numbers(json, effect_fields, lengthof(effect_fields), effect);
 	write_list(json, "l", effect->lost);
-	evs_json_end_object(json);
+	evs_json_end(json);
 }
 
 static EvsEffect *
@@ -365,7 +365,7 @@ read_effect(const EvsSagaDefinition *definition, Jsonb *json)
 /* ---- the cursor ---- */
 
 static void
-write_undo(JsonbParseState **json, const EvsUndo *undo)
+write_undo(EvsJson *json, const EvsUndo *undo)
 {
 	if (!undo->active)
 		return;
@@ -374,7 +374,7 @@ write_undo(JsonbParseState **json, const EvsUndo *undo)
 	write_numbers(json, undo_fields, lengthof(undo_fields), undo);
 	write_counts(json, "r", undo->retries, undo->nretries);
 	write_list(json, "l", undo->tried);
-	evs_json_end_object(json);
+	evs_json_end(json);
 }
 
 static void
@@ -393,7 +393,7 @@ read_undo(Jsonb *json, EvsUndo *undo)
 }
 
 static void
-write_plan(JsonbParseState **json, const List *plan)
+write_plan(EvsJson *json, const List *plan)
 {
 	ListCell   *cell;
 
@@ -410,9 +410,9 @@ write_plan(JsonbParseState **json, const List *plan)
 		write_text(json, "r", entry->resource);
 		if (entry->data != NULL)
 			evs_json_value(json, "d", entry->data);
-		evs_json_end_object(json);
+		evs_json_end(json);
 	}
-	evs_json_end_array(json);
+	evs_json_end(json);
 }
 
 static EvsPlanned *
@@ -431,7 +431,7 @@ read_planned(Jsonb *json)
 Jsonb *
 evs_execution_store(const EvsExecution *execution, const EvsSagaDefinition *definition)
 {
-	JsonbParseState *json = NULL;
+	EvsJson		json = {0};
 	ListCell   *cell;
 
 	evs_json_begin_object(&json);
@@ -442,12 +442,12 @@ evs_execution_store(const EvsExecution *execution, const EvsSagaDefinition *defi
 	evs_json_begin_array(&json);
 	foreach(cell, execution->threads)
 		write_thread(&json, execution, lfirst(cell));
-	evs_json_end_array(&json);
+	evs_json_end(&json);
 	evs_json_key(&json, "e");
 	evs_json_begin_array(&json);
 	foreach(cell, execution->effects)
 		write_effect(&json, lfirst(cell));
-	evs_json_end_array(&json);
+	evs_json_end(&json);
 	write_undo(&json, &execution->undo);
 	write_plan(&json, execution->plan);
 	return evs_json_finish(&json);

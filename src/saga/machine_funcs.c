@@ -124,28 +124,28 @@ look_up(void *arg, int64 step, EvsStepRecord *record)
 /* ---- what is done ---- */
 
 static void
-put_text(JsonbParseState **json, const char *key, const char *value)
+put_text(EvsJson *json, const char *key, const char *value)
 {
 	if (value != NULL)
 		evs_json_text(json, key, value);
 }
 
 static void
-put_int(JsonbParseState **json, const char *key, int64 value)
+put_int(EvsJson *json, const char *key, int64 value)
 {
 	if (value != 0)
 		evs_json_int(json, key, value);
 }
 
 static void
-put_time(JsonbParseState **json, const char *key, TimestampTz value)
+put_time(EvsJson *json, const char *key, TimestampTz value)
 {
 	if (value != DT_NOEND)
 		evs_json_text(json, key, evs_asl_format_time(value));
 }
 
 static void
-put_action(JsonbParseState **json, const EvsSagaAction *action)
+put_action(EvsJson *json, const EvsSagaAction *action)
 {
 	static const char *const kinds[] = {
 		[EVS_ACTION_START_STEP] = "start",
@@ -174,19 +174,19 @@ put_action(JsonbParseState **json, const EvsSagaAction *action)
 		evs_json_value(json, "data", action->data);
 	put_text(json, "error", action->error);
 	put_text(json, "cause", action->cause);
-	evs_json_end_object(json);
+	evs_json_end(json);
 }
 
 static Jsonb *
 actions_json(const List *actions)
 {
-	JsonbParseState *json = NULL;
+	EvsJson		json = {0};
 	ListCell   *cell;
 
 	evs_json_begin_array(&json);
 	foreach(cell, actions)
 		put_action(&json, lfirst(cell));
-	return JsonbValueToJsonb(pushJsonbValue(&json, WJB_END_ARRAY, NULL));
+	return evs_json_finish(&json);
 }
 
 /* _saga_transition(definition, execution, event) → (changed, execution, actions, status, due) */

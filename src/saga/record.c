@@ -20,35 +20,35 @@ evs_move_action(EvsMove *move, EvsSagaActionKind kind)
 }
 
 static void
-write_text(JsonbParseState **json, const char *key, const char *value)
+write_text(EvsJson *json, const char *key, const char *value)
 {
 	if (value != NULL)
 		evs_json_text(json, key, value);
 }
 
 static void
-write_int(JsonbParseState **json, const char *key, int64 value)
+write_int(EvsJson *json, const char *key, int64 value)
 {
 	if (value != 0)
 		evs_json_int(json, key, value);
 }
 
 static void
-write_time(JsonbParseState **json, const char *key, TimestampTz value)
+write_time(EvsJson *json, const char *key, TimestampTz value)
 {
 	if (value != 0)
 		evs_json_text(json, key, evs_asl_format_time(value));
 }
 
 static void
-write_value(JsonbParseState **json, const char *key, Jsonb *value)
+write_value(EvsJson *json, const char *key, Jsonb *value)
 {
 	if (value != NULL)
 		evs_json_value(json, key, value);
 }
 
 static void
-write_note(JsonbParseState **json, const EvsNote *note)
+write_note(EvsJson *json, const EvsNote *note)
 {
 	write_int(json, "step", note->step);
 	write_text(json, "state", note->state);
@@ -66,7 +66,7 @@ write_note(JsonbParseState **json, const EvsNote *note)
 }
 
 static void
-add_record(EvsMove *move, const char *type, const EvsNote *note, JsonbParseState **json)
+add_record(EvsMove *move, const char *type, const EvsNote *note, EvsJson *json)
 {
 	EvsSagaAction *action = evs_move_action(move, EVS_ACTION_RECORD);
 
@@ -81,7 +81,7 @@ add_record(EvsMove *move, const char *type, const EvsNote *note, JsonbParseState
 void
 evs_move_record(EvsMove *move, const char *type, const EvsNote *note)
 {
-	JsonbParseState *json = NULL;
+	EvsJson		json = {0};
 
 	evs_json_begin_object(&json);
 	write_note(&json, note);
@@ -91,7 +91,7 @@ evs_move_record(EvsMove *move, const char *type, const EvsNote *note)
 void
 evs_move_record_end(EvsMove *move, const char *type, const EvsNote *note)
 {
-	JsonbParseState *json = NULL;
+	EvsJson		json = {0};
 
 	evs_json_begin_object(&json);
 	write_text(&json, "saga_id", move->event->saga_id);
@@ -104,7 +104,7 @@ evs_move_record_end(EvsMove *move, const char *type, const EvsNote *note)
 void
 evs_move_record_start(EvsMove *move)
 {
-	JsonbParseState *json = NULL;
+	EvsJson		json = {0};
 	EvsNote		note = {.input = move->event->data};
 
 	evs_json_begin_object(&json);
