@@ -14,8 +14,9 @@
 
 /* ---- ends ---- */
 
+/* state: where it failed, or NULL */
 static void
-end(EvsMove *move, EvsSagaStatus status, Jsonb *output)
+end(EvsMove *move, EvsSagaStatus status, Jsonb *output, const char *state)
 {
 	static const char *const types[] = {
 		[EVS_SAGA_SUCCEEDED] = "SagaSucceeded",
@@ -25,7 +26,7 @@ end(EvsMove *move, EvsSagaStatus status, Jsonb *output)
 		[EVS_SAGA_TIMED_OUT] = "SagaTimedOut"
 	};
 	EvsExecution *execution = move->execution;
-	EvsNote		note = {.output = output, .error = execution->error, .cause = execution->cause};
+	EvsNote		note = {.state = state, .output = output, .error = execution->error, .cause = execution->cause};
 	EvsSagaAction *action;
 
 	execution->status = status;
@@ -52,13 +53,13 @@ failed_effect(const EvsExecution *execution)
 
 /* What could not be undone on the way must not be forgotten. */
 static void
-end_unless_stuck(EvsMove *move, EvsSagaStatus status, Jsonb *output)
+end_unless_stuck(EvsMove *move, EvsSagaStatus status, Jsonb *output, const char *state)
 {
 	EvsExecution *execution = move->execution;
 	const EvsEffect *effect = failed_effect(execution);
 	EvsNote		note = {0};
 
-	end(move, status, output);
+	end(move, status, output, state);
 	if (effect == NULL)
 		return;
 	execution->final_status = status;
@@ -70,13 +71,13 @@ end_unless_stuck(EvsMove *move, EvsSagaStatus status, Jsonb *output)
 void
 evs_saga_succeeded(EvsMove *move, Jsonb *output)
 {
-	end_unless_stuck(move, EVS_SAGA_SUCCEEDED, output);
+	end_unless_stuck(move, EVS_SAGA_SUCCEEDED, output, NULL);
 }
 
 void
 evs_saga_compensated(EvsMove *move)
 {
-	end(move, move->execution->final_status, NULL);
+	end(move, move->execution->final_status, NULL, NULL);
 }
 
 void
@@ -141,7 +142,7 @@ evs_saga_failed(EvsMove *move, const char *error, const char *cause, const char 
 	if (move->definition->compensates && !execution->pivot &&
 		begin_compensation(move, EVS_SAGA_COMPENSATED, "failure", state))
 		return;
-	end_unless_stuck(move, EVS_SAGA_FAILED, NULL);
+	end_unless_stuck(move, EVS_SAGA_FAILED, NULL, state);
 }
 
 void
@@ -154,7 +155,7 @@ evs_saga_deadline(EvsMove *move)
 	if (move->definition->compensates && move->definition->on_deadline == EVS_DEADLINE_COMPENSATE &&
 		!execution->pivot && begin_compensation(move, EVS_SAGA_TIMED_OUT, "deadline", NULL))
 		return;
-	end_unless_stuck(move, EVS_SAGA_TIMED_OUT, NULL);
+	end_unless_stuck(move, EVS_SAGA_TIMED_OUT, NULL, NULL);
 }
 
 /* ---- what people ask for ---- */
@@ -173,7 +174,7 @@ evs_saga_cancel(EvsMove *move)
 	if (event->compensate && !execution->pivot &&
 		begin_compensation(move, EVS_SAGA_CANCELLED, "cancel", NULL))
 		return true;
-	end_unless_stuck(move, EVS_SAGA_CANCELLED, NULL);
+	end_unless_stuck(move, EVS_SAGA_CANCELLED, NULL, NULL);
 	return true;
 }
 
@@ -220,7 +221,7 @@ evs_saga_compensate(EvsMove *move)
 	if (!begin_compensation(move, EVS_SAGA_COMPENSATED, "order", NULL))
 	{
 		execution->threads = NIL;
-		end(move, EVS_SAGA_COMPENSATED, NULL);
+		end(move, EVS_SAGA_COMPENSATED, NULL, NULL);
 	}
 	return true;
 }
@@ -355,7 +356,7 @@ evs_saga_resolve(EvsMove *move)
 	else
 	{
 		skip_all(execution);
-		end(move, compensated ? EVS_SAGA_COMPENSATED : EVS_SAGA_FAILED, NULL);
+		end(move, compensated ? EVS_SAGA_COMPENSATED : EVS_SAGA_FAILED, NULL, NULL);
 	}
 	return true;
 }

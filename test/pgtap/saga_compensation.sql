@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
 \ir lib/saga_driver.sql
 
-SELECT plan(82);
+SELECT plan(86);
 
 -- Members of b over those of a, member by member: null takes a member away.
 CREATE FUNCTION pg_temp.over(a jsonb, b jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
@@ -297,6 +297,11 @@ SELECT is((SELECT jsonb_object_agg(action ->> 'type', action -> 'data') FROM (SE
 	"SagaCompensated": {"saga_id": "00000000-0000-7000-8000-000000000001", "saga_type": "test", "completion_time": "2030-01-01T00:00:00Z", "error": "Bad", "cause": "very"}}'::jsonb,
 	'each record says what concerns it');
 SELECT is((SELECT action FROM saga_action WHERE action ->> 'action' = 'end'), '{"action": "end", "status": "compensated", "error": "Bad", "cause": "very"}'::jsonb, 'and the end has the failure');
+SELECT is((pg_temp.saga_run(pg_temp.forked('{"automatic": false}'), '{"x": 1}', '{"P[1].B": [{"error": "Bad", "cause": "very"}]}')) [8], 'failed', 'a saga that fails');
+SELECT is((SELECT action -> 'data' FROM saga_action WHERE action ->> 'type' = 'SagaFailed'), '{"saga_id": "00000000-0000-7000-8000-000000000001", "saga_type": "test",
+	"completion_time": "2030-01-01T00:00:00Z", "state": "P[1].B", "error": "Bad", "cause": "very"}'::jsonb, 'says where');
+SELECT is((pg_temp.saga_run(pg_temp.abc(), '{}', '{}', '[{"at": 10, "kind": "compensate", "data": [{"state": "A"}, {"eventType": "Other"}]}]')) [6], 'succeeded', 'a list that is refused');
+SELECT is((SELECT action #>> '{data,cause}' FROM saga_action WHERE action ->> 'type' = 'CompensationRefused'), 'nothing compensates "Other"', 'says why');
 
 -- ---- whatever happens ----
 

@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
 \ir lib/saga_driver.sql
 
-SELECT plan(69);
+SELECT plan(71);
 
 -- A machine of these states; the first one named begins.
 CREATE FUNCTION pg_temp.machine(start text, states jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
@@ -159,6 +159,10 @@ SELECT is(pg_temp.saga_run(pg_temp.machine('P', '{"P": {"Type": "Parallel", "End
 		{"StartAt": "X", "States": {"X": {"Type": "Fail", "Error": "Deep"}}}, {"StartAt": "Y", "States": {"Y": {"Type": "Wait", "Seconds": 5, "End": true}}}]}}}], "Catch": [{"ErrorEquals": ["Deep"], "Next": "Z"}]}}' || pg_temp.task('Z'))),
 	ARRAY['0: Z#1', '0: end succeeded {"Z": 1}', 'succeeded'], 'an error goes up until something takes it');
 
+SELECT is(pg_temp.saga_run(pg_temp.machine('P', jsonb_build_object('P', jsonb_build_object('Type', 'Parallel', 'ResultPath', NULL, 'End', true, 'Branches', jsonb_build_array(
+		pg_temp.chain('A', 'B', 'C'), pg_temp.chain('X', 'Y'))))), '{}'),
+	ARRAY['0: P[0].A#1', '0: P[1].X#1', '0: P[0].B#1', '0: P[1].Y#1', '0: P[0].C#1', '0: end succeeded {}', 'succeeded'], 'branches take turns');
+
 -- ---- Map ----
 
 CREATE FUNCTION pg_temp.map(more jsonb DEFAULT '{}', inner_more jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
@@ -184,6 +188,11 @@ SELECT is(cardinality(pg_temp.saga_run(pg_temp.map('{"ItemProcessor": {"StartAt"
 	(SELECT jsonb_agg(i) FROM generate_series(1, 1500) AS i))), 2, 'more items than states in one transition');
 
 -- ---- limits ----
+
+SELECT is(pg_temp.saga_run('{"StartAt": "T", "States": {"T": {"Type": "Task", "Resource": "evstore:activity:T", "Next": "C"},
+		"C": {"Type": "Choice", "Choices": [{"Variable": "$.n", "NumericLessThan": 4, "Next": "P"}], "Default": "E"}, "P": {"Type": "Pass", "Next": "T"}, "E": {"Type": "Succeed"}}}', '{}',
+		'{"T": [{"ok": {"n": 1}}, {"ok": {"n": 2}}, {"ok": {"n": 3}}, {"ok": {"n": 4}}]}'),
+	ARRAY['0: T#1', '0: T#1 visit 2', '0: T#1 visit 3', '0: T#1 visit 4', '0: end succeeded {"n": 4}', 'succeeded'], 'each time round is a visit of its own');
 
 SELECT is(pg_temp.saga_run('{"asl": {"StartAt": "P", "States": {"P": {"Type": "Pass", "Next": "Q"}, "Q": {"Type": "Choice", "Choices": [{"Variable": "$.end", "IsPresent": true, "Next": "E"}], "Default": "P"}, "E": {"Type": "Succeed"}}}, "options": {"max_transitions": 3000}}'),
 	'{"0: end failed States.Runtime",failed}', 'a machine that goes round and round comes to an end');
