@@ -75,8 +75,12 @@ evs_undo_effect(const EvsExecution *execution)
 	ListCell   *cell;
 
 	foreach(cell, execution->effects)
-		if (((EvsEffect *) lfirst(cell))->undo == EVS_UNDO_RUNNING)
-			return lfirst(cell);
+	{
+		EvsEffect  *effect = lfirst(cell);
+
+		if (effect->undo == EVS_UNDO_RUNNING)
+			return effect;
+	}
 	return NULL;
 }
 

@@ -32,8 +32,12 @@ find_lost(const EvsExecution *execution, int64 step)
 	ListCell   *cell;
 
 	foreach(cell, execution->effects)
-		if (list_member_int(((EvsEffect *) lfirst(cell))->lost, (int) step))
-			return lfirst(cell);
+	{
+		EvsEffect  *effect = lfirst(cell);
+
+		if (list_member_int(effect->lost, (int) step))
+			return effect;
+	}
 	return NULL;
 }
 
@@ -53,8 +57,12 @@ forget_older(EvsExecution *execution, const EvsSagaState *state)
 	if (evs_state_remedy(state, &remedy))
 		return;
 	foreach(cell, execution->effects)
-		if (((EvsEffect *) lfirst(cell))->state == state)
+	{
+		EvsEffect  *effect = lfirst(cell);
+
+		if (effect->state == state)
 			execution->effects = foreach_delete_current(execution->effects, cell);
+	}
 }
 
 static EvsEffect *
@@ -105,9 +113,10 @@ static void
 undo_in_any_case(EvsMove *move, EvsEffect *effect)
 {
 	EvsExecution *execution = move->execution;
-	bool		compensates = execution->status == EVS_SAGA_COMPENSATING ||
-		(execution->status == EVS_SAGA_COMPENSATION_FAILED && !execution->ended);
+	bool		compensates = execution->status == EVS_SAGA_COMPENSATING;
 
+	if (execution->status == EVS_SAGA_COMPENSATION_FAILED && !execution->ended)
+		compensates = true;
 	note_pivot(execution, effect->state);
 	if (effect->undo == EVS_UNDO_NO && evs_effect_can_be_undone(effect) &&
 		!(compensates && execution->plan == NIL))
@@ -163,8 +172,12 @@ find_thread(const EvsExecution *execution, int64 step)
 	ListCell   *cell;
 
 	foreach(cell, execution->threads)
-		if (list_member_int(((EvsThread *) lfirst(cell))->lost, (int) step))
-			return lfirst(cell);
+	{
+		EvsThread  *thread = lfirst(cell);
+
+		if (list_member_int(thread->lost, (int) step))
+			return thread;
+	}
 	return NULL;
 }
 

@@ -143,7 +143,7 @@ wait_until(EvsEvaluation *e, const EvsSagaState *state, Jsonb *input)
 	TimestampTz until;
 	double		seconds;
 	Jsonb	   *value;
-	char	   *text;
+	char	   *string;
 
 	if (state->seconds_path != NULL)
 	{
@@ -156,8 +156,8 @@ wait_until(EvsEvaluation *e, const EvsSagaState *state, Jsonb *input)
 	if (state->timestamp_path != NULL)
 	{
 		value = evs_evaluate_expression(e, state->timestamp_path, input);
-		text = value == NULL ? NULL : evs_asl_text(value);
-		if (text != NULL && evs_asl_timestamp(text, &until))
+		string = value == NULL ? NULL : evs_asl_text(value);
+		if (string != NULL && evs_asl_timestamp(string, &until))
 			return until;
 		evs_asl_fail(&e->error, EVS_ASL_RUNTIME, "TimestampPath of state \"%s\" names no time", state->name);
 		return now;
@@ -221,16 +221,16 @@ static const char *
 fail_text(EvsEvaluation *e, const char *constant, const EvsAslExpression *path, const char *field)
 {
 	Jsonb	   *value;
-	char	   *text;
+	char	   *string;
 
 	if (path == NULL)
 		return constant;
 	value = evs_evaluate_expression(e, path, e->thread->input);
-	text = value == NULL ? NULL : evs_asl_text(value);
-	if (text == NULL)
+	string = value == NULL ? NULL : evs_asl_text(value);
+	if (string == NULL)
 		evs_asl_fail(&e->error, EVS_ASL_RUNTIME, "%s of state \"%s\" names no string",
 					 field, evs_thread_state(e->thread)->name);
-	return text;
+	return string;
 }
 
 static void

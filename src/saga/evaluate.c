@@ -145,7 +145,7 @@ evs_evaluate_path(EvsEvaluation *e, const EvsAslPath *path, Jsonb *input, const 
 {
 	Jsonb	   *value;
 
-	/* Most paths begin at the input: no need to make a context object for them. */
+	/* Most paths begin at the input: they need no context object. */
 	if (evs_asl_path_is_reference(path))
 		e->scope.input = input;
 	else

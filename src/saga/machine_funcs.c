@@ -74,10 +74,10 @@ get_kind(Jsonb *json)
 static EvsOutcome
 get_outcome(Jsonb *json)
 {
-	char	   *text = get_text(json, "outcome");
+	char	   *name = get_text(json, "outcome");
 
-	for (int i = EVS_OUTCOME_SUCCEEDED; text != NULL && i <= EVS_OUTCOME_UNKNOWN; i++)
-		if (strcmp(text, evs_outcome_name(i)) == 0)
+	for (int i = EVS_OUTCOME_SUCCEEDED; name != NULL && i <= EVS_OUTCOME_UNKNOWN; i++)
+		if (strcmp(name, evs_outcome_name(i)) == 0)
 			return i;
 	return EVS_OUTCOME_NONE;
 }

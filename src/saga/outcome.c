@@ -46,8 +46,12 @@ failed_effect(const EvsExecution *execution)
 	ListCell   *cell;
 
 	foreach(cell, execution->effects)
-		if (((EvsEffect *) lfirst(cell))->undo == EVS_UNDO_FAILED)
-			return lfirst(cell);
+	{
+		EvsEffect  *effect = lfirst(cell);
+
+		if (effect->undo == EVS_UNDO_FAILED)
+			return effect;
+	}
 	return NULL;
 }
 

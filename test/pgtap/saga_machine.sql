@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
 \ir lib/saga_driver.sql
 
-SELECT plan(71);
+SELECT plan(72);
 
 -- A machine of these states; the first one named begins.
 CREATE FUNCTION pg_temp.machine(start text, states jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
@@ -155,6 +155,12 @@ SELECT is(pg_temp.saga_run(pg_temp.parallel('{"Catch": [{"ErrorEquals": ["E"], "
 SELECT is(pg_temp.saga_run(pg_temp.parallel('{"Retry": [{"ErrorEquals": ["E"], "MaxAttempts": 1, "IntervalSeconds": 10}]}'), '{"x": 1}', '{"P[1].B": [{"error": "E", "after": 2}]}'),
 	ARRAY['0: P[0].A#1', '0: P[1].B#1', '0: P[2].C#1', '0: P[0].A2#1', '2: StepFailed P[1].B E no_effect', '2: StepRetried P E due 12', '12: P[0].A#1 visit 2', '12: P[1].B#1 visit 2', '12: P[2].C#1 visit 2',
 		'12: P[0].A2#1 visit 2', '12: end succeeded [{"P[0].A2": 1}, {"P[1].B": 1}, {"P[2].C": 1}]', 'succeeded'], 'its Retry begins all branches anew: visits with numbers of their own');
+SELECT is(pg_temp.saga_run('{"StartAt": "P", "States": {"P": {"Type": "Parallel", "End": true, "ResultPath": null, "Retry": [{"ErrorEquals": ["E"]}], "Branches": [
+		{"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:A", "Next": "C"}, "C": {"Type": "Choice", "Choices": [{"Variable": "$.again", "BooleanEquals": true, "Next": "A"}], "Default": "S"}, "S": {"Type": "Succeed"}}},
+		{"StartAt": "B", "States": {"B": {"Type": "Task", "Resource": "evstore:activity:B", "End": true}}}]}}}', '{}',
+		'{"P[0].A": [{"ok": {"again": true}}, {"ok": {"again": false}}, {"ok": {"again": false}}], "P[1].B": [{"error": "E", "after": 2}]}'),
+	ARRAY['0: P[0].A#1', '0: P[1].B#1', '0: P[0].A#1 visit 2', '2: StepFailed P[1].B E no_effect', '2: StepRetried P E due 3', '3: P[0].A#1 visit 3', '3: P[1].B#1 visit 3', '3: end succeeded {}', 'succeeded'],
+	'which are above those of branches that have ended');
 SELECT is(pg_temp.saga_run(pg_temp.machine('P', '{"P": {"Type": "Parallel", "End": true, "Branches": [{"StartAt": "Q", "States": {"Q": {"Type": "Parallel", "End": true, "Branches": [
 		{"StartAt": "X", "States": {"X": {"Type": "Fail", "Error": "Deep"}}}, {"StartAt": "Y", "States": {"Y": {"Type": "Wait", "Seconds": 5, "End": true}}}]}}}], "Catch": [{"ErrorEquals": ["Deep"], "Next": "Z"}]}}' || pg_temp.task('Z'))),
 	ARRAY['0: Z#1', '0: end succeeded {"Z": 1}', 'succeeded'], 'an error goes up until something takes it');
