@@ -156,9 +156,13 @@ ok(status_becomes($id, 'succeeded'), 'committed, it is found without having woke
 
 # ---- durable before it is handed out ----
 
-$node->append_conf('postgresql.conf', "synchronous_commit = off\nwal_writer_delay = 10s\n");
+# Nothing writes the log but who must: its writer is stopped.
+$node->append_conf('postgresql.conf',
+	"synchronous_commit = off\nwal_writer_delay = 10s\nwal_writer_flush_after = 0\n");
 $node->restart;
 $observer = session($node, 'store');
+my ($log_writer) = grep { title($_) =~ /walwriter/ } children($node->{_pid});
+kill 'STOP', $log_writer;
 $id = started(7);
 ok(poll(sub { $observer->query("SELECT count(*) FROM evstore.saga_step WHERE saga_id = '$id'") eq '1' }, 60),
 	'a task begins, committed asynchronously');
