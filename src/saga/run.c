@@ -522,6 +522,7 @@ evs_saga_run_one(EvsSagaRun *out)
 	if (result == EVS_LOCKED)
 	{
 		run.instance = &run.locked.instance;
+		EVS_DEBUG_POINT("saga_locked");
 		run_locked(&run, rel);
 		evs_rows_unlock_instance(&run.locked);
 	}

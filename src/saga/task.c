@@ -163,6 +163,7 @@ take_tasks(const EvsTaskRequest *request, ReturnSetInfo *result)
 
 	if (rows.nrows == 0)
 		return false;
+	EVS_DEBUG_POINT("task_claimed");
 	for (uint64 i = 0; i < rows.nrows; i++)
 		tuplestore_putvalues(result->setResult, result->setDesc,
 							 rows.values + i * rows.ncolumns, rows.nulls + i * rows.ncolumns);

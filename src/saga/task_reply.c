@@ -141,7 +141,10 @@ evs_task_reply(const pg_uuid_t *token, const EvsTaskReply *reply)
 	if (strcmp(step.status, "running") == 0)
 	{
 		if (report(&step, reply))
+		{
+			EVS_DEBUG_POINT("task_reported");
 			return;
+		}
 		/* somebody was quicker */
 		find_step(token, reply, &step);
 	}
