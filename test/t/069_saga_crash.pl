@@ -7,6 +7,11 @@
 # transition at the same time, and everything is killed with SIGKILL while each stands at
 # the same point of it.
 #
+# Then trips, with functions, activities, timers, events, children and chance in them,
+# under workers; servers, workers and participants are killed at any moment.  In the end each
+# trip has all of its parts, or nothing of it is left.
+#
+# EVS_ROUNDS       number of rounds at any moment (default 5)
 # EVS_CHAOS_SEED   repeats the choices of a run, though not its timing
 
 use strict;
@@ -18,6 +23,7 @@ use EvsChaos;
 use EvsTest;
 use Test::More;
 
+my $rounds = $ENV{EVS_ROUNDS} || 5;
 my $seed = $ENV{EVS_CHAOS_SEED} || int rand 1e9;
 srand $seed;
 note "EVS_CHAOS_SEED=$seed";
@@ -62,32 +68,41 @@ sub quote
 
 # ---- what must be true at any time ----
 
-# Histories that are not contiguous, or do not say the same as the steps do.  Commits are
-# as a crash left them, so this is true after each.
+# Histories that are not contiguous, or do not say the same as the steps do: of instances
+# whose business key matches.  A history is read by a function, so one snapshot must do for
+# all of it.
 sub contradictions
 {
 	my ($session, $keys) = @_;
 
-	return $session->query(
-		q(WITH history AS MATERIALIZED (
+	$session->query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+	my $found = $session->query(
+		qq(WITH instance AS MATERIALIZED (SELECT id, status FROM evstore.saga_instance WHERE business_key ~ '$keys'),
+		history AS MATERIALIZED (
 			SELECT i.id, h.version, h.type, (h.data ->> 'step')::bigint AS step, i.status
-			FROM evstore.saga_instance i CROSS JOIN LATERAL evstore.saga_history(i.id) h WHERE i.business_key ~ '#'),
-		begun AS (SELECT id, step, count(*) FILTER (WHERE type = 'StepStarted') AS started,
-				string_agg(type, '+') FILTER (WHERE type IN ('StepSucceeded', 'StepCompensated', 'StepFailed', 'CompensationStepFailed')) AS ended
-			FROM history WHERE step IS NOT NULL GROUP BY 1, 2)
+			FROM instance i CROSS JOIN LATERAL evstore.saga_history(i.id) h),
+		said AS (SELECT id, step, count(*) FILTER (WHERE type = 'StepStarted') AS started,
+				COALESCE(string_agg(type, ' ') FILTER (WHERE type IN
+					('StepSucceeded', 'StepFailed', 'StepTimedOut', 'StepWithdrawn', 'StepCompensated', 'CompensationStepFailed')), 'nothing') AS ended
+			FROM history WHERE step IS NOT NULL GROUP BY 1, 2),
+		step AS (SELECT s.saga_id, s.step, s.status, CASE s.status
+				WHEN 'succeeded' THEN CASE WHEN s.compensates IS NULL THEN 'StepSucceeded' ELSE 'StepCompensated' END
+				WHEN 'failed' THEN CASE WHEN s.compensates IS NULL THEN 'StepFailed' ELSE 'CompensationStepFailed' END
+				WHEN 'timed_out' THEN 'StepTimedOut'
+				WHEN 'cancelled' THEN 'StepWithdrawn'
+				ELSE 'nothing' END AS should_say
+			FROM evstore.saga_step s JOIN instance i ON i.id = s.saga_id)
 		SELECT 'gap', id, count(*)::text, max(version)::text FROM history GROUP BY id HAVING max(version) <> count(*) - 1
-		UNION ALL SELECT 'steps', id, count(*)::text, max(step)::text FROM evstore.saga_step s JOIN evstore.saga_instance i ON i.id = s.saga_id
-			WHERE i.business_key ~ '#' GROUP BY id HAVING max(step) <> count(*)
-		UNION ALL SELECT 'step ' || COALESCE(b.step, s.step), COALESCE(b.id, s.saga_id), b.started || COALESCE(' ' || b.ended, ''), s.status
-			FROM begun b FULL JOIN (SELECT s.* FROM evstore.saga_step s JOIN evstore.saga_instance i ON i.id = s.saga_id WHERE i.business_key ~ '#') s ON s.saga_id = b.id AND s.step = b.step
-			WHERE (b.started = 1 AND CASE
-				WHEN s.status = 'succeeded' THEN b.ended = CASE WHEN s.compensates IS NULL THEN 'StepSucceeded' ELSE 'StepCompensated' END
-				WHEN s.status IN ('failed', 'timed_out') THEN b.ended = CASE WHEN s.compensates IS NULL THEN 'StepFailed' ELSE 'CompensationStepFailed' END
-				ELSE b.ended IS NULL END) IS NOT TRUE
-		UNION ALL SELECT 'end', id, status, (array_agg(type ORDER BY version DESC))[1] FROM history GROUP BY id, status
-			HAVING CASE status WHEN 'succeeded' THEN 'SagaSucceeded' WHEN 'compensated' THEN 'SagaCompensated' END
-				<> (array_agg(type ORDER BY version DESC))[1]
-		LIMIT 10) =~ s/#/$keys/gr);
+		UNION ALL SELECT 'steps', saga_id, count(*)::text, max(step)::text FROM step GROUP BY saga_id HAVING max(step) <> count(*)
+		UNION ALL SELECT 'step ' || COALESCE(h.step, s.step), COALESCE(h.id, s.saga_id), h.started || ' ' || h.ended, s.status
+			FROM said h FULL JOIN step s ON s.saga_id = h.id AND s.step = h.step
+			WHERE (h.started = 1 AND h.ended = s.should_say) IS NOT TRUE
+		UNION ALL SELECT 'end', id, status, (array_agg(type ORDER BY version DESC))[1] FROM history WHERE type ~ '^Saga' GROUP BY id, status
+			HAVING (array_agg(type ORDER BY version DESC))[1] <> CASE
+				WHEN status IN ('succeeded', 'compensated', 'cancelled', 'failed') THEN 'Saga' || initcap(status) ELSE 'SagaStarted' END
+		LIMIT 10));
+	$session->query('COMMIT');
+	return $found;
 }
 
 # ---- the order saga ----
@@ -366,6 +381,270 @@ crash_at(++$round, @$_)
   [ 'saga_stored', 'task_reply' ],
   [ 'committed', 'task_reported' ],
   [ 'saga_stored', 'replied' ];
+
+$session = session($node, $db);
+is($session->query('SELECT check_name, detail FROM evstore.verify() WHERE NOT ok'), '', 'the store is sound');
+$session->close;
+
+# ---- anything at any moment ----
+
+my $chaos = new_store($node, 'chaos', 5000);
+$node->safe_psql('postgres', "ALTER DATABASE chaos SET evstore.default_lease = '1s'");
+my $trips = 60;    # started in each round
+
+# A trip succeeds with all of it, or nothing of it is left: ledger has a row of 1 for
+# what has been done, and one of -1 for what has been undone.  Nothing there is unique.
+sub make_trips
+{
+	my ($session) = @_;
+	my $undo = '{"Resource": "evstore:sql:app.undo", "Retry": [{"ErrorEquals": ["States.ALL"], "MaxAttempts": 1000, "BackoffRate": 1}]}';
+	my $refund = $undo =~ s/sql:app.undo/activity:refund/r;
+
+	$session->query($_) for 'CREATE SCHEMA app',
+	  'CREATE TABLE app.ledger (trip text NOT NULL, part text NOT NULL, amount int NOT NULL)',
+	  'CREATE TABLE app.decision (trip text PRIMARY KEY)',
+	  'CREATE TABLE app.call (saga_id uuid NOT NULL, part text NOT NULL, key text NOT NULL)',
+	  q(CREATE FUNCTION app.effect(p jsonb) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			INSERT INTO app.ledger VALUES (p ->> 'id', evstore.current_saga_step() ->> 'state', 1);
+			IF random() < 0.03 THEN
+				PERFORM evstore.fail_step('Chance');
+			END IF;
+		END $$),
+	  q(CREATE FUNCTION app.undo(p jsonb) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			INSERT INTO app.ledger VALUES (p #>> '{input,id}', evstore.current_saga_step() ->> 'state', -1);
+			IF random() < 0.1 THEN
+				RAISE EXCEPTION 'not now';
+			END IF;
+		END $$),
+	  # a participant's transaction: what has been done is not done again, and what is undone is not done after that
+	  q(CREATE FUNCTION app.take_part(activity text, key text, input jsonb) RETURNS void LANGUAGE plpgsql AS $$
+		DECLARE
+			branch text := regexp_replace(key, '/compensate$', '');
+			amount int := CASE activity WHEN 'charge' THEN 1 ELSE -1 END;
+		BEGIN
+			IF evstore.saga_barrier('trip', branch, CASE activity WHEN 'charge' THEN 'action' ELSE 'compensate' END) THEN
+				INSERT INTO app.ledger VALUES (COALESCE(input ->> 'id', input #>> '{input,id}'), 'Charge', amount);
+			END IF;
+		END $$),
+	  qq(SELECT evstore.create_saga('fuel', '{
+		"asl": {"StartAt": "Fuel", "States": {"Fuel": {"Type": "Task", "Resource": "evstore:sql:app.effect", "End": true}}},
+		"compensation": {"states": {"Fuel": $undo}}}')),
+	  qq(SELECT evstore.create_saga('trip', '{
+		"asl": {"StartAt": "Book", "States": {
+			"Book": {"Type": "Task", "Resource": "evstore:sql:app.effect", "ResultPath": null, "Next": "Both"},
+			"Both": {"Type": "Parallel", "ResultPath": null, "Next": "Pause", "Branches": [
+				{"StartAt": "Seat", "States": {"Seat": {"Type": "Task", "Resource": "evstore:sql:app.effect", "End": true}}},
+				{"StartAt": "Bag", "States": {"Bag": {"Type": "Task", "Resource": "evstore:sql:app.effect", "End": true}}}]},
+			"Pause": {"Type": "Wait", "Seconds": 0.05, "Next": "Charge"},
+			"Charge": {"Type": "Task", "Resource": "evstore:activity:charge", "TimeoutSeconds": 2, "ResultPath": null, "Next": "Approve",
+				"Retry": [{"ErrorEquals": ["States.Timeout", "Busy"], "MaxAttempts": 3, "BackoffRate": 1}]},
+			"Approve": {"Type": "Task", "Resource": "evstore:event:approved", "Parameters": {"failures": ["refused"]}, "ResultPath": null, "Next": "Fuel"},
+			"Fuel": {"Type": "Task", "Resource": "evstore:saga:fuel.sync", "ResultPath": null, "Next": "Settle"},
+			"Settle": {"Type": "Task", "Resource": "evstore:sql:app.effect", "End": true}}},
+		"compensation": {"states": {"Book": $undo, "Seat": $undo, "Bag": $undo, "Charge": $refund}},
+		"options": {"business_key": "\$.id", "correlate": {"approved": "\$.data.id", "refused": "\$.data.id"}, "workers": 3}}'));
+	return;
+}
+
+# Work until the server is lost; what goes wrong otherwise is an end that check_ends() reports.
+sub start_loop
+{
+	my ($name, $body) = @_;
+
+	return start_process(
+		$name,
+		sub {
+			my ($log) = @_;
+			my $session = session($node, $chaos);
+
+			while (1)
+			{
+				next if eval { $body->($session, $log); 1 };
+				die $@ unless $@ =~ /^(40P01|55P03)/;
+				$session->try('ROLLBACK');
+			}
+		});
+}
+
+# What has been acknowledged is noted.
+sub starter
+{
+	my ($round) = @_;
+	my $n = 0;
+
+	return start_loop(
+		'starter',
+		sub {
+			my ($session, $log) = @_;
+			die "done\n" if $n++ == $trips;
+			my $start = "SELECT evstore.start_saga('trip', '{\"id\": \"$round-$n\"}')";
+
+			if (rand() < 0.1)
+			{
+				$session->query("BEGIN; $start; ROLLBACK");
+				return;
+			}
+			$session->query($start);
+			$log->('started', "$round-$n");
+		});
+}
+
+# A customer: decides about each trip once, some time after its start.
+sub customer
+{
+	return start_loop(
+		'customer',
+		sub {
+			my ($session, $log) = @_;
+			my $trip = $session->query(
+				q(SELECT i.business_key FROM evstore.saga_instance i WHERE i.status = 'running' AND i.business_key IS NOT NULL
+					AND i.business_key NOT IN (SELECT trip FROM app.decision) ORDER BY random() LIMIT 1));
+			return if $trip eq '';
+			my $type = rand() < 0.1 ? 'refused' : 'approved';
+
+			$session->query('BEGIN');
+			$session->query("INSERT INTO app.decision VALUES ('$trip')");
+			$session->query("SELECT FROM evstore.append('trip-$trip', '$type', '{\"id\": \"$trip\"}')");
+			$session->query('COMMIT');
+			return if rand() > 0.05;
+			# one that has ended meanwhile is not cancelled
+			my $error = $session->try("SELECT evstore.cancel_saga(id) FROM evstore.saga_instance WHERE business_key = '$trip'");
+			die "$error->{C}: $error->{M}\n" if ref $error && $error->{C} ne '55000';
+		});
+}
+
+# A worker of activities.  It may do a task and say that it has failed, or that nobody
+# knows, or reply after the time-out.
+sub participant
+{
+	my ($n) = @_;
+	my @late;
+
+	return start_loop(
+		"participant_$n",
+		sub {
+			my ($session, $log) = @_;
+			my $activity = rand() < 0.5 ? 'charge' : 'refund';
+			my $tasks = $session->rows("SELECT token, saga_id, idempotency_key, input FROM evstore.fetch_tasks('$activity', 'p$n', 3, 20)");
+
+			for my $task (@$tasks)
+			{
+				my ($token, $saga_id, $key, $input) = @$task;
+				my $chance = rand;
+
+				$session->query("INSERT INTO app.call VALUES ('$saga_id', '$activity', '$key')");
+				if ($chance < 0.05) { reply($session, "fail_task('$token', 'Busy')", $log); next; }
+				$session->query(sprintf "SELECT app.take_part('%s', %s, %s)", $activity, map { quote($_) } $key, $input);
+				if ($chance < 0.1) { reply($session, "fail_task('$token', 'Lost', NULL, false)", $log); }
+				elsif ($chance < 0.15) { push @late, [ time + 3, $token ]; }
+				else { reply($session, "complete_task('$token')", $log); }
+			}
+			reply($session, "complete_task('" . (shift @late)->[1] . "')", $log) while @late && $late[0][0] < time;
+		});
+}
+
+# A reply can be too late; then the work has been undone, or somebody else has done it.
+sub reply
+{
+	my ($session, $reply, $log) = @_;
+	my $error = $session->try("SELECT evstore.$reply");
+
+	die "$error->{C}: $error->{M}\n" if ref $error && $error->{C} ne 'VS007';
+	$log->(ref $error ? 'too late' : 'replied');
+	return;
+}
+
+sub check_ends
+{
+	for my $process (@_)
+	{
+		my @notes = finish_process($process);
+		my $why = pop @notes;
+
+		problem("$process->{name}: @$why") unless $why->[0] eq 'end' && is_end_of_server($why->[1] // '');
+	}
+	return;
+}
+
+my (%acknowledged, %killed);
+
+sub chaos_round
+{
+	my ($round, $what) = @_;
+	my $session = wait_for_server($node, $chaos);
+	my ($before) = $session->query('SELECT COALESCE(sum(transitions), 0) FROM evstore.saga_instance');
+	my $enough = $before + 100 + int rand 400;
+	my $starter = starter($round);
+	my @workers = (customer(), map { participant($_) } 1 .. 3);
+
+	# a participant dies, too
+	poll(sub { lines_of($workers[1], '^replied') }, 30) or problem("no progress of participants in round $round");
+	kill 'KILL', $workers[1]{pid};
+	waitpid $workers[1]{pid}, 0;
+	$workers[1] = participant(4);
+	poll(sub { $session->query('SELECT sum(transitions) FROM evstore.saga_instance') >= $enough }, 30)
+	  or problem("no progress in round $round");
+	poll(sub { kill_server($node, $what) }, 20) or problem("nothing to kill in round $round");
+	$killed{$what}++;
+	$session->close;
+	$acknowledged{ $_->[1] } = 1 for grep { $_->[0] eq 'started' } finish_process($starter);
+	check_ends(@workers);
+
+	$session = wait_for_server($node, $chaos);
+	problem("after round $round: $_") for contradictions($session, '-') || ();
+	$session->close;
+	return;
+}
+
+# Until every trip has come to its end.
+sub drain
+{
+	my $session = wait_for_server($node, $chaos);
+	my @workers = (customer(), map { participant($_) } 1 .. 3);
+
+	poll(sub { $session->query(q(SELECT count(*) FROM evstore.saga_instance WHERE status IN ('running', 'compensating'))) == 0 }, 60)
+	  or problem('some do not come to their end: ' . $session->query(
+		q(SELECT s.*, x.status, x.wait_reason, x.next_due, x.last_error FROM evstore.sagas x LEFT JOIN evstore.stuck_sagas s USING (saga_id)
+		WHERE x.ended_at IS NULL LIMIT 5)));
+	finish_process($_, 'TERM') for @workers;
+	return $session;
+}
+
+$session = session($node, $chaos);
+make_trips($session);
+$session->close;
+my @ways = ('everything', qr/evstore saga/, 'postmaster', qr/\[local\]/);
+chaos_round($_, $ways[ ($_ - 1) % @ways ]) for 1 .. $rounds;
+none("all is well after each of $rounds rounds");
+cmp_ok(scalar keys %killed, '>=', $rounds < 4 ? $rounds : 4, 'each way of killing was used');
+
+$session = drain();
+none('every trip comes to its end');
+my $missing = join ', ', grep { $session->query("SELECT count(*) FROM evstore.saga_instance WHERE business_key = '$_'") != 1 } sort keys %acknowledged;
+is($missing, '', scalar(keys %acknowledged) . ' starts that were acknowledged are there');
+is(contradictions($session, '-'), '', 'histories and steps agree');
+is( $session->query(
+		q(WITH part AS (SELECT i.business_key AS trip, i.status, p.part, count(l.amount) AS n, COALESCE(sum(l.amount), 0) AS amount
+			FROM evstore.saga_instance i CROSS JOIN unnest('{Book,Both[0].Seat,Both[1].Bag,Charge,Fuel,Settle}'::text[]) p (part)
+				LEFT JOIN app.ledger l ON l.trip = i.business_key AND l.part = p.part
+			WHERE i.business_key IS NOT NULL GROUP BY 1, 2, 3)
+		SELECT * FROM part WHERE CASE status WHEN 'succeeded' THEN n <> 1 OR amount <> 1 ELSE n NOT IN (0, 2) OR amount <> 0 END
+		ORDER BY 1, 3 LIMIT 10)),
+	'', 'a trip has all of its parts, once, or nothing of it is left');
+is($session->query(q(SELECT count(*) FROM app.ledger WHERE trip NOT IN (SELECT business_key FROM evstore.saga_instance WHERE business_key IS NOT NULL)
+			OR part NOT IN ('Book', 'Both[0].Seat', 'Both[1].Bag', 'Charge', 'Fuel', 'Settle'))), 0, 'there is nothing else in the ledger');
+is($session->query('SELECT saga_id, part, count(DISTINCT key) FROM app.call GROUP BY 1, 2 HAVING count(DISTINCT key) <> 1'), '',
+	'attempts of a task have the same idempotency key');
+is($session->query('SELECT * FROM evstore.stuck_sagas'), '', 'none is stuck');
+is($session->query('SELECT count(*) FROM evstore.saga_mail'), 0, 'nothing has come in that nobody has taken');
+is($session->query('SELECT check_name, detail FROM evstore.verify() WHERE NOT ok'), '', 'the store is sound');
+note 'trips and calls: ' . $session->query(
+	q(SELECT string_agg(format('%s %s', n, status), ', ') FROM (SELECT count(*) AS n, status FROM evstore.saga_instance WHERE business_key IS NOT NULL GROUP BY 2) x));
+note 'tasks that were done again: ' . $session->query('SELECT count(*) - count(DISTINCT key) FROM app.call');
+note 'steps by outcome: ' . $session->query(
+	q(SELECT string_agg(format('%s %s', n, status), ', ') FROM (SELECT count(*) AS n, status FROM evstore.saga_step GROUP BY 2) x));
 
 $node->stop('fast');
 done_testing();
