@@ -13,7 +13,8 @@
  * run out, the next who fetches gets the task, with the same token and attempt.
  *
  * Transitions commit asynchronously.  A worker acts outside, so the log is flushed up to
- * where it was when the tasks were found (I10).
+ * where it is when the tasks have been claimed (I10): one may have come since they were
+ * found.
  */
 #include "postgres.h"
 
@@ -158,9 +159,10 @@ claim(const EvsTaskRequest *request)
 static bool
 take_tasks(const EvsTaskRequest *request, ReturnSetInfo *result)
 {
-	XLogRecPtr	end = evs_wal_end();
-	EvsSpiRows	rows = claim(request);
+	EvsSpiRows	rows;
 
+	EVS_DEBUG_POINT(\"task_found\");
+	rows = claim(request);
 	if (rows.nrows == 0)
 		return false;
 	EVS_DEBUG_POINT("task_claimed");
@@ -168,7 +170,7 @@ take_tasks(const EvsTaskRequest *request, ReturnSetInfo *result)
 		tuplestore_putvalues(result->setResult, result->setDesc,
 							 rows.values + i * rows.ncolumns, rows.nulls + i * rows.ncolumns);
 	evs_xact_take_task(bucket_of(request->activity));
-	XLogFlush(end);
+	XLogFlush(evs_wal_end());
 	return true;
 }
 
