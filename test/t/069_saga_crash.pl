@@ -646,5 +646,68 @@ note 'tasks that were done again: ' . $session->query('SELECT count(*) - count(D
 note 'steps by outcome: ' . $session->query(
 	q(SELECT string_agg(format('%s %s', n, status), ', ') FROM (SELECT count(*) AS n, status FROM evstore.saga_step GROUP BY 2) x));
 
+# ---- what is not durable yet ----
+
+# Nothing writes the log but who must: its writer is stopped, and who fetches does not wait
+# for it at his own commit.
+$session->query($_) for qq(SELECT evstore.create_saga('deliver', '{"StartAt": "Deliver", "States": {
+		"Deliver": {"Type": "Task", "Resource": "evstore:activity:deliver", "End": true}}}'));
+
+sub start_delivery
+{
+	my ($session) = @_;
+	my $id = $session->query("SELECT evstore.start_saga('deliver')");
+
+	# looking does not write the log
+	poll(sub { $session->query("SELECT count(*) FROM evstore.saga_step WHERE saga_id = '$id'") == 1 }) or die 'no worker begins the step';
+	return $id;
+}
+
+{
+	my $fetcher = session($node, $chaos, options => '-c synchronous_commit=off');
+	my $holder = session($node, $chaos);
+	my ($log_writer) = grep { title($_) =~ /walwriter/ } children($node->{_pid});
+
+	kill 'STOP', $log_writer;
+	my @ids = start_delivery($session);
+	hold($holder, 'task_found');
+	$fetcher->send(q(SELECT token, saga_id FROM evstore.fetch_tasks('deliver', 'worker', 10)));
+	ok($fetcher->waits($session), 'a worker that fetches has found a task');
+	# what comes while it is about to claim it is given to it, too
+	push @ids, start_delivery($session);
+	$holder->close;
+	my @tasks = @{ $fetcher->result->{rows} };
+	is(join(' ', sort map { $_->[1] } @tasks), join(' ', sort @ids), 'tasks that were committed asynchronously are handed out');
+	kill_server($node, 'everything');
+	$_->close for $session, $fetcher;
+
+	$session = wait_for_server($node, $chaos);
+	is($session->try("SELECT evstore.complete_task('$_->[0]', '{\"by\": \"$_->[1]\"}')"), '', 'a crash does not take back a task that was handed out') for @tasks;
+	kill_server($node, 'everything');
+	$session->close;
+	$session = wait_for_server($node, $chaos);
+	ok( poll(sub { $session->query("SELECT count(*) FROM evstore.sagas WHERE saga = 'deliver' AND status = 'succeeded' AND output ->> 'by' = saga_id::text") == @ids }, 30),
+		'nor a reply that was accepted')
+	  or diag($session->query("SELECT * FROM evstore.sagas WHERE saga = 'deliver'"));
+}
+
+# ---- a worker that does not come back ----
+
+{
+	my $id = start_delivery($session);
+	my $dead = session($node, $chaos);
+	my $first = $dead->query(q(SELECT token, idempotency_key, attempt FROM evstore.fetch_tasks('deliver', 'dead')));
+
+	$dead->close;
+	$session->query(q(SET evstore.default_lease = '1s'));
+	is($session->query(q(SELECT token, idempotency_key, attempt FROM evstore.fetch_tasks('deliver', 'another', 1, 30000))),
+		$first,
+		'the task of a worker that is gone is given to another, under the same key');
+	$session->query('SELECT evstore.complete_task(' . quote((split /\|/, $first)[0]) . ')');
+	ok(poll(sub { $session->query("SELECT status FROM evstore.sagas WHERE saga_id = '$id'") eq 'succeeded' }, 30), 'who does it');
+}
+is($session->query('SELECT check_name, detail FROM evstore.verify() WHERE NOT ok'), '', 'the store is sound after all');
+
+$session->close;
 $node->stop('fast');
 done_testing();
