@@ -3,7 +3,8 @@
 
 /*
  * The next version of a saga's definition, or its first.  The same definition again
- * changes nothing.  Errors: 22023.
+ * changes nothing.  owner: as whom the caller was found to be able to act; steps of the
+ * version run as the saga's owner, so it must be the same.  Errors: 22023, 40001.
  */
 CREATE OR REPLACE FUNCTION evstore._saga_create(name text, owner text, definition jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -17,6 +18,11 @@ BEGIN
 	VALUES (_saga_create.name, _saga_create.owner, 0, clock_timestamp())
 	ON CONFLICT ON CONSTRAINT saga_name_key DO NOTHING;
 	SELECT * INTO STRICT s FROM evstore.saga x WHERE x.name = _saga_create.name FOR UPDATE;
+	IF s.owner <> _saga_create.owner THEN
+		RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
+			MESSAGE = format('saga "%s" has been created by another role, or given to one, at the same time', s.name),
+			HINT = 'Try again.';
+	END IF;
 	SELECT v.definition INTO current FROM evstore.saga_version v WHERE v.saga_id = s.id AND v.version = s.version;
 	IF current = _saga_create.definition THEN
 		RETURN s.version;
@@ -40,7 +46,8 @@ COMMENT ON FUNCTION evstore._saga_create(text, text, jsonb) IS 'behind create_sa
  * version; another one is the next, which new instances get.  Those that run keep theirs.
  * The saga belongs to who creates it; only who can act as its owner may replace it.  Steps
  * run as the owner.  What the definition names must exist: functions that the owner may
- * execute, and relays; other sagas may come later.  Errors: VS010, 22023, 42501.
+ * execute, and relays; other sagas may come later.  Errors: VS010, 22023, 42501, 40001
+ * (another role makes a saga of this name at the same time).
  */
 CREATE OR REPLACE FUNCTION evstore.create_saga(name text, definition jsonb) RETURNS integer
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_create_saga';
