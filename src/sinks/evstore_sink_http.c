@@ -30,7 +30,6 @@ destroy(void *state)
 
 	evs_http_loop_close(sink);
 	evs_http_config_free(&sink->config);
-	evs_sink_buffer_free(&sink->line);
 	free(sink);
 	/* libcurl counts: the last one cleans up. */
 	curl_global_cleanup();

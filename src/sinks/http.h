@@ -67,6 +67,7 @@ typedef struct EvsHttpConfig
 	const evs_sink_settings *settings;	/* for headers.* */
 	EvsHttpFormat format;
 	const char *url;
+	CURLU	   *target;			/* the same, parsed, if it is that of all messages */
 	bool		has_topic;		/* {topic} is in the url */
 	bool		is_tls;
 	char	   *host;			/* of the url, without brackets */
@@ -119,15 +120,18 @@ struct EvsHttpRequest
 	int			nreturned;		/* results fetched */
 
 	/* What is sent.  Without a body of its own it is the message's data. */
-	struct curl_slist *headers;
-	evs_sink_buffer url;
+	evs_sink_buffer lines;		/* headers; zero bytes end them */
+	struct curl_slist *headers; /* an array: the same as libcurl wants it */
+	int			nheaders;
+	int			max_headers;
+	size_t		value_at;		/* in lines: value of the header that is being added */
+	evs_sink_buffer url;		/* if it depends on the message */
 	evs_sink_buffer body;
 	const char *data;
 	size_t		length;
 	evs_sink_buffer secrets;	/* not to be shown; zero bytes end them */
 
 	/* How it goes. */
-	bool		has_target;		/* url and method are set, for good unless they depend on the message */
 	bool		is_sent;		/* a connection was its own */
 	curl_off_t	uploaded;
 	int64_t		deadline_us;	/* in "running" and "sent" */
@@ -184,7 +188,6 @@ struct EvsHttpSink
 	EvsHttpList free;
 	EvsHttpPermission permission;
 	evs_sink_result denial;		/* when it is EVS_HTTP_DENIED */
-	evs_sink_buffer line;		/* to put a header together */
 };
 
 /* http_config.c: fills a config of zeros; 0, or -1 and an error that names the setting. */

@@ -235,7 +235,10 @@ check_url(Reader *reader, const char *string)
 		fail(reader, "setting \"url\" is not a URL");
 	else
 		ok = read_endpoint(reader, "url", url, &config->host, &config->port, &config->is_tls);
-	curl_url_cleanup(url);
+	if (ok && !config->has_topic)
+		config->target = url;
+	else
+		curl_url_cleanup(url);
 	return ok;
 }
 
@@ -496,6 +499,7 @@ evs_http_configure(const evs_sink_host *host, const evs_sink_settings *settings,
 void
 evs_http_config_free(EvsHttpConfig *config)
 {
+	curl_url_cleanup(config->target);
 	free(config->host);
 	free(config->proxy_host);
 }

@@ -342,12 +342,15 @@ bool
 evs_http_easy_init(EvsHttpRequest *request)
 {
 	CURL	   *easy = request->easy = curl_easy_init();
+	const EvsHttpConfig *config = &request->sink->config;
 
 	if (easy == NULL || !set_connection(easy, request->sink))
 		return false;
+	if (config->target != NULL)
+		SET(CURLOPT_CURLU, config->target);
+	SET(CURLOPT_CUSTOMREQUEST, config->method);
 	SET(CURLOPT_PRIVATE, request);
 	SET(CURLOPT_ERRORBUFFER, request->curl_error);
-	SET(CURLOPT_USERAGENT, "evstore");
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, request);
 	SET(CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
@@ -367,14 +370,13 @@ set_message(EvsHttpRequest *request)
 	bool		is_large = request->length > SMALL_BODY;
 
 	SET(CURLOPT_HTTPHEADER, request->headers);
-	if (!request->has_target || config->has_topic || request->is_handshake)
-	{
+	if (config->has_topic)
 		SET(CURLOPT_URL, request->url.data);
-		SET(CURLOPT_CUSTOMREQUEST, request->is_handshake ? "OPTIONS" : config->method);
-		request->has_target = !request->is_handshake;
-	}
 	if (request->is_handshake)
+	{
+		SET(CURLOPT_CUSTOMREQUEST, "OPTIONS");
 		return true;
+	}
 	/* Others have our deadline, and save libcurl a timer. */
 	SET(CURLOPT_LOW_SPEED_TIME, is_large ? (long) (request->sink->host->timeout_ms / 1000 + 2) : 0L);
 	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->length);

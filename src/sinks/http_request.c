@@ -21,11 +21,9 @@
 static void
 reset_request(EvsHttpRequest *request)
 {
-	for (struct curl_slist *line = request->headers; line != NULL; line = line->next)
-		OPENSSL_cleanse(line->data, strlen(line->data));
-	curl_slist_free_all(request->headers);
-	request->headers = NULL;
+	evs_http_clear(&request->lines);
 	evs_http_clear(&request->secrets);
+	request->nheaders = 0;
 	request->url.length = request->body.length = 0;
 	request->url.failed = request->body.failed = false;
 	request->ncookies = request->nreturned = 0;
@@ -44,7 +42,9 @@ evs_http_request_free(EvsHttpRequest *request)
 	reset_request(request);
 	evs_sink_buffer_free(&request->url);
 	evs_sink_buffer_free(&request->body);
+	evs_sink_buffer_free(&request->lines);
 	evs_sink_buffer_free(&request->secrets);
+	free(request->headers);
 	free(request->cookies);
 	free(request);
 }
@@ -91,52 +91,88 @@ no_memory(EvsHttpRequest *request)
 	return false;
 }
 
+/* Another one has been added to the lines. */
 static bool
-append_line(EvsHttpRequest *request, const char *line)
+end_line(EvsHttpRequest *request)
 {
-	struct curl_slist *headers = curl_slist_append(request->headers, line);
-
-	if (headers == NULL)
-		return no_memory(request);
-	request->headers = headers;
-	return true;
+	evs_sink_add(&request->lines, "", 1);
+	request->nheaders++;
+	return request->lines.failed ? no_memory(request) : true;
 }
 
 /* Not even what libcurl would set by itself. */
 static bool
 omit_header(EvsHttpRequest *request, const char *name)
 {
-	char		line[64];
-
-	snprintf(line, sizeof(line), "%s:", name);
-	return append_line(request, line);
+	evs_sink_add_string(&request->lines, name);
+	evs_sink_add(&request->lines, ":", 1);
+	return end_line(request);
 }
 
 static evs_sink_buffer *
 begin_line(EvsHttpRequest *request, const char *name)
 {
-	evs_sink_buffer *line = &request->sink->line;
-
-	line->length = 0;
-	line->failed = false;
-	evs_sink_add_string(line, name);
-	evs_sink_add(line, ": ", 2);
-	return line;
+	evs_sink_add_string(&request->lines, name);
+	evs_sink_add(&request->lines, ": ", 2);
+	request->value_at = request->lines.length;
+	return &request->lines;
 }
 
-/* Add the line that begin_line() has begun. */
+/* The value is there. */
 static bool
 add_line(EvsHttpRequest *request)
 {
-	evs_sink_buffer *line = &request->sink->line;
+	evs_sink_buffer *lines = &request->lines;
 
-	if (line->failed)
-		return no_memory(request);
 	/* To libcurl "name:" means to leave it out, and "name;" that it is empty. */
-	if (line->data[line->length - 1] == ' ' && line->data[line->length - 2] == ':' &&
-		strchr(line->data, ':') == line->data + line->length - 2)
-		strcpy(line->data + line->length - 2, ";");
-	return append_line(request, line->data);
+	if (!lines->failed && lines->length == request->value_at)
+	{
+		lines->length -= 2;
+		evs_sink_add(lines, ";", 1);
+	}
+	return end_line(request);
+}
+
+static bool
+has_line(const EvsHttpRequest *request, const char *name)
+{
+	const char *line = request->lines.data;
+	size_t		length = strlen(name);
+
+	for (int i = 0; i < request->nheaders; i++)
+	{
+		if (strncasecmp(line, name, length) == 0 && (line[length] == ':' || line[length] == ';'))
+			return true;
+		line += strlen(line) + 1;
+	}
+	return false;
+}
+
+/*
+ * The list that libcurl wants, of the lines: what curl_slist_append() makes would be
+ * allocated anew for each message.
+ */
+static bool
+link_lines(EvsHttpRequest *request)
+{
+	char	   *line = request->lines.data;
+
+	if (request->max_headers < request->nheaders)
+	{
+		struct curl_slist *headers = realloc(request->headers, sizeof(*headers) * request->nheaders);
+
+		if (headers == NULL)
+			return no_memory(request);
+		request->headers = headers;
+		request->max_headers = request->nheaders;
+	}
+	for (int i = 0; i < request->nheaders; i++)
+	{
+		request->headers[i].data = line;
+		request->headers[i].next = i + 1 < request->nheaders ? &request->headers[i + 1] : NULL;
+		line += strlen(line) + 1;
+	}
+	return true;
 }
 
 static bool
@@ -278,14 +314,14 @@ get_sendable_secret(EvsHttpRequest *request, const char *name, char *value)
 static bool
 add_basic(EvsHttpRequest *request, const char *password)
 {
-	evs_sink_buffer *line = &request->sink->line;
+	evs_sink_buffer *line;
 	evs_sink_buffer pair = {0};
 	size_t		start;
 
 	evs_sink_printf(&pair, "%s:%s", request->sink->config.user, password);
 	if (pair.failed)
 		return no_memory(request);
-	begin_line(request, "Authorization");
+	line = begin_line(request, "Authorization");
 	evs_sink_add_string(line, "Basic ");
 	start = line->length;
 	evs_http_add_base64(line, pair.data, pair.length);
@@ -373,9 +409,8 @@ add_signature(EvsHttpRequest *request)
 		next = strchr(line, '\n');
 		if (next != NULL)
 			*next++ = '\0';
-		request->sink->line.length = 0;
-		evs_sink_add_string(&request->sink->line, line);
-		ok = add_line(request);
+		evs_sink_add_string(&request->lines, line);
+		ok = end_line(request);
 	}
 	evs_sink_buffer_free(&lines);
 	return ok;
@@ -383,6 +418,16 @@ add_signature(EvsHttpRequest *request)
 
 /* ---- the rest of a request ---- */
 
+/* Headers that are the sink's in every request, unless somebody wanted another one. */
+static bool
+end_headers(EvsHttpRequest *request)
+{
+	/* As an option libcurl would format it twice for each request. */
+	return (has_line(request, "User-Agent") || add_header(request, "User-Agent", "evstore")) &&
+		link_lines(request);
+}
+
+/* Where it goes, if that depends on the message. */
 static bool
 make_url(EvsHttpRequest *request, const evs_sink_message *message)
 {
@@ -391,7 +436,9 @@ make_url(EvsHttpRequest *request, const evs_sink_message *message)
 	const char *rest = config->url;
 	const char *place;
 
-	if (config->has_topic && message->topic[0] == '\0')
+	if (!config->has_topic)
+		return true;
+	if (message->topic[0] == '\0')
 	{
 		evs_http_result(request, EVS_SINK_PERMANENT, "the message has no topic, and url has a place for it");
 		return false;
@@ -405,7 +452,7 @@ make_url(EvsHttpRequest *request, const evs_sink_message *message)
 	evs_sink_add_string(url, rest);
 	if (url->failed)
 		return no_memory(request);
-	if (config->has_topic && evs_http_has_dot_segment(url->data))
+	if (evs_http_has_dot_segment(url->data))
 	{
 		evs_http_result(request, EVS_SINK_PERMANENT, "the topic \"%s\" would lead out of the path of url", message->topic);
 		return false;
@@ -428,7 +475,8 @@ make_headers(EvsHttpRequest *request, const evs_sink_message *message)
 		  (config->idempotency_header[0] == '\0' ||
 		   add_header(request, config->idempotency_header, message->id))))
 		return false;
-	return add_configured_headers(request) && add_authorization(request) && add_signature(request);
+	return add_configured_headers(request) && add_authorization(request) && add_signature(request) &&
+		end_headers(request);
 }
 
 /* Can this one go with those that are there, which have so many bytes? */
@@ -508,7 +556,6 @@ evs_http_request_new(EvsHttpSink *sink, const evs_sink_message *messages, int n)
 	request->length = messages->data != NULL ? messages->length : 0;
 	ok = sink->config.format != EVS_HTTP_BATCH || make_batch(request, n);
 	ok = ok && make_url(request, messages) && make_headers(request, messages);
-	evs_http_clear(&sink->line);
 	if (!ok)
 		evs_http_put(&sink->done, request);
 	return request;
@@ -526,13 +573,10 @@ evs_http_request_options(EvsHttpSink *sink)
 	if (request == NULL)
 		return NULL;
 	request->is_handshake = true;
-	evs_sink_add_string(&request->url, config->url);
 	snprintf(rate, sizeof(rate), "%lld", (long long) config->handshake_rate);
-	ok = (!request->url.failed || no_memory(request)) &&
-		add_header(request, "WebHook-Request-Origin", config->handshake_origin) &&
+	ok = add_header(request, "WebHook-Request-Origin", config->handshake_origin) &&
 		(config->handshake_rate == 0 || add_header(request, "WebHook-Request-Rate", rate)) &&
-		add_configured_headers(request) && add_authorization(request);
-	evs_http_clear(&sink->line);
+		add_configured_headers(request) && add_authorization(request) && end_headers(request);
 	if (!ok)
 		evs_http_put(&sink->done, request);
 	return request;
