@@ -6,6 +6,7 @@
  *	http_client URL REQUESTS [IN_FLIGHT [BYTES]]
  *		POSTs so many bodies (200 bytes, 64 in flight), and prints requests a second
  *
+ * A request has the headers that one of the sink has, so that it is as long.
  * The multi handle with its own poll(); easy handles and connections are used
  * again.  A response that is none of the 200s ends it.
  */
@@ -116,6 +117,8 @@ main(int argc, char **argv)
 	memset(body, 'x', length);
 	headers = curl_slist_append(NULL, "Content-Type: application/cloudevents+json; charset=utf-8");
 	headers = curl_slist_append(headers, "Expect:");
+	headers = curl_slist_append(headers, "Idempotency-Key: 01900000-0000-7000-8000-000000000000");
+	headers = curl_slist_append(headers, "User-Agent: evstore");
 	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, in_flight + 1);
 	begin = now();
 	for (long i = 0; i < in_flight && i < wanted; i++)
