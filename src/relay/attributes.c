@@ -91,28 +91,44 @@ uri_encode(const char *text, const char *keep)
 	return buf.data;
 }
 
-/* Nobody is connected to a database while it is renamed. */
+/* What the sources of events without one begin with.  Nobody is connected to a database while it is renamed. */
 static const char *
-database_name(void)
+source_prefix(EvsEncoding *e)
 {
-	static char *name = NULL;
+	static char *prefix = NULL;
 
-	if (name == NULL)
+	if (prefix == NULL)
 	{
-		char	   *found = get_database_name(MyDatabaseId);
+		const char *database = get_database_name(MyDatabaseId);
 
-		if (found == NULL)
+		if (database == NULL)
 			elog(ERROR, "database %u has no name", MyDatabaseId);
-		name = MemoryContextStrdup(TopMemoryContext, found);
+		database = evs_encoding_utf8(e, database, "name of the database");
+		if (database == NULL)
+			return NULL;
+		prefix = MemoryContextStrdup(TopMemoryContext,
+									 psprintf("/evstore/%s/", uri_encode(database, URI_UNRESERVED)));
 	}
-	return name;
+	return prefix;
+}
+
+static const char *
+join(const char *first, const char *second)
+{
+	Size		length = strlen(first);
+	Size		size = strlen(second) + 1;
+	char	   *joined = palloc(length + size);
+
+	memcpy(joined, first, length);
+	memcpy(joined + length, second, size);
+	return joined;
 }
 
 static const char *
 source_of(EvsEncoding *e)
 {
 	const char *source = e->event->source;
-	const char *database;
+	const char *prefix;
 	const char *category;
 
 	if (source == NULL || *source == '\0')
@@ -122,12 +138,19 @@ source_of(EvsEncoding *e)
 		source = evs_encoding_utf8(e, source, "source");
 		return source != NULL ? uri_encode(source, URI_REFERENCE) : NULL;
 	}
-	database = evs_encoding_utf8(e, database_name(), "name of the database");
+	prefix = source_prefix(e);
 	category = evs_encoding_utf8(e, e->event->category, "category");
-	if (database == NULL || category == NULL)
+	if (prefix == NULL || category == NULL)
 		return NULL;
-	return psprintf("/evstore/%s/%s", uri_encode(database, URI_UNRESERVED),
-					uri_encode(category, URI_UNRESERVED));
+	return join(prefix, uri_encode(category, URI_UNRESERVED));
+}
+
+static char *
+add_digits(char *at, int number, int width, char separator)
+{
+	at = pg_ultostr_zeropad(at, number, width);
+	*at++ = separator;
+	return at;
 }
 
 /* RFC 3339, UTC, with the digits of a second that there are. */
@@ -136,7 +159,8 @@ time_of(EvsEncoding *e)
 {
 	struct pg_tm tm;
 	fsec_t		fsec;
-	char		fraction[8] = "";
+	char	   *text = palloc(sizeof("2000-01-01T00:00:00.000000Z"));
+	char	   *at = text;
 
 	if (timestamp2tm(e->event->time, NULL, &tm, &fsec, NULL, NULL) != 0 ||
 		tm.tm_year < 1 || tm.tm_year > 9999)
@@ -144,15 +168,22 @@ time_of(EvsEncoding *e)
 		evs_encoding_fail(e, pstrdup("time is not between the years 1 and 9999"));
 		return NULL;
 	}
+	at = add_digits(at, tm.tm_year, 4, '-');
+	at = add_digits(at, tm.tm_mon, 2, '-');
+	at = add_digits(at, tm.tm_mday, 2, 'T');
+	at = add_digits(at, tm.tm_hour, 2, ':');
+	at = add_digits(at, tm.tm_min, 2, ':');
+	at = pg_ultostr_zeropad(at, tm.tm_sec, 2);
 	if (fsec != 0)
 	{
-		int			length = snprintf(fraction, sizeof(fraction), ".%06d", (int) fsec);
-
-		while (fraction[length - 1] == '0')
-			fraction[--length] = '\0';
+		*at++ = '.';
+		at = pg_ultostr_zeropad(at, fsec, 6);
+		while (at[-1] == '0')
+			at--;
 	}
-	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d%sZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
-					tm.tm_hour, tm.tm_min, tm.tm_sec, fraction);
+	*at++ = 'Z';
+	*at = '\0';
+	return text;
 }
 
 /* As uuid_out() has it, which takes a kilobyte for each. */
@@ -217,7 +248,7 @@ add_attribute(EvsEncoding *e, const char *name, const char *value)
 	attribute = &e->attributes[e->nattributes++];
 	attribute->name = name;
 	attribute->value = value;
-	attribute->is_json = false;
+	attribute->is_json = attribute->is_foreign = false;
 }
 
 /* A CloudEvents Integer has 32 bits; what is larger is a string. */
@@ -231,7 +262,10 @@ add_number(EvsEncoding *e, const char *name, int64 value)
 static void
 add_text(EvsEncoding *e, const char *name, const char *text)
 {
-	add_attribute(e, name, evs_encoding_utf8(e, text, name));
+	text = evs_encoding_utf8(e, text, name);
+	add_attribute(e, name, text);
+	if (text != NULL)
+		e->attributes[e->nattributes - 1].is_foreign = true;
 }
 
 static void
@@ -330,6 +364,7 @@ set_kept_attribute(EvsEncoding *e, int nown, const char *name, const JsonbValue 
 	}
 	attribute->value = text;
 	attribute->is_json = value->type != jbvString;
+	attribute->is_foreign = true;
 }
 
 /* Can the text of a JSON number be that of an Integer? */
@@ -396,12 +431,11 @@ set_extensions(EvsEncoding *e)
 		EvsAttribute *attribute = find_attribute(e, extension->name, e->nattributes);
 
 		if (attribute == NULL)
-			add_attribute(e, extension->name, extension->value);
-		else
-		{
-			attribute->value = extension->value;
-			attribute->is_json = false;
-		}
+			attribute = &e->attributes[e->nattributes++];
+		attribute->name = extension->name;
+		attribute->value = extension->value;
+		attribute->is_json = false;
+		attribute->is_foreign = true;
 	}
 }
 
@@ -433,7 +467,7 @@ void
 evs_encoding_check_attributes(EvsEncoding *e)
 {
 	for (int i = 0; i < e->nattributes && e->error == NULL; i++)
-		if (evs_utf8_has_control(e->attributes[i].value))
+		if (e->attributes[i].is_foreign && evs_utf8_has_control(e->attributes[i].value))
 			evs_encoding_fail(e, psprintf("attribute \"%s\" has control characters",
 										  e->attributes[i].name));
 }

@@ -82,6 +82,48 @@ append_json(EvsEncoding *e, StringInfo buf)
 	}
 }
 
+/* As escape_json(), of what is known to have no control characters; returns the end. */
+static char *
+add_quoted(char *at, const char *text)
+{
+	*at++ = '"';
+	for (; *text != '\0'; text++)
+	{
+		if (*text == '"' || *text == '\\')
+			*at++ = '\\';
+		*at++ = *text;
+	}
+	*at++ = '"';
+	return at;
+}
+
+static void
+append_member(StringInfo buf, const EvsAttribute *attribute)
+{
+	int			name = strlen(attribute->name);
+	int			value = strlen(attribute->value);
+	char	   *at;
+
+	/* each character may have to be escaped */
+	enlargeStringInfo(buf, name + 2 * value + sizeof(",\"\":\"\""));
+	at = buf->data + buf->len;
+	*at++ = buf->len == 0 ? '{' : ',';
+	*at++ = '"';
+	memcpy(at, attribute->name, name);
+	at += name;
+	*at++ = '"';
+	*at++ = ':';
+	if (attribute->is_json)
+	{
+		memcpy(at, attribute->value, value);
+		at += value;
+	}
+	else
+		at = add_quoted(at, attribute->value);
+	*at = '\0';
+	buf->len = at - buf->data;
+}
+
 /* One line: JSON escapes line feeds. */
 static void
 encode_structured(EvsEncoding *e)
@@ -90,17 +132,7 @@ encode_structured(EvsEncoding *e)
 
 	initStringInfo(&buf);
 	for (int i = 0; i < e->nattributes; i++)
-	{
-		const EvsAttribute *attribute = &e->attributes[i];
-
-		appendStringInfoString(&buf, i == 0 ? "{\"" : ",\"");
-		appendStringInfoString(&buf, attribute->name);
-		appendStringInfoString(&buf, "\":");
-		if (attribute->is_json)
-			appendStringInfoString(&buf, attribute->value);
-		else
-			escape_json(&buf, attribute->value);
-	}
+		append_member(&buf, &e->attributes[i]);
 	if (e->base64.type == jbvString)
 	{
 		appendStringInfoString(&buf, ",\"data_base64\":");

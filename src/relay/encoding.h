@@ -12,6 +12,7 @@ typedef struct EvsAttribute
 	const char *name;
 	const char *value;			/* UTF-8 */
 	bool		is_json;		/* a number or a boolean: not quoted in JSON */
+	bool		is_foreign;		/* not made here: to be checked */
 } EvsAttribute;
 
 typedef struct EvsEncoding
