@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
+#include "storage/pmsignal.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -515,6 +516,15 @@ evs_sink_tell(EvsSink *sink, const char *relay)
 				(errmsg("relay \"%s\": %d more messages of its sink", relay, copy.lost)));
 }
 
+/* WaitLatchOrSocket() makes an epoll set each time: not for what is there already. */
+static bool
+has_something(int fd, short events)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = events};
+
+	return !MyLatch->is_set && PostmasterIsAlive() && poll(&poll_fd, 1, 0) > 0;
+}
+
 int
 evs_sink_wait(const EvsSink *sink, long ms, uint32 wait_event)
 {
@@ -527,6 +537,8 @@ evs_sink_wait(const EvsSink *sink, long ms, uint32 wait_event)
 		ms = Min(ms, timeout);
 	if (fd < 0 || events == 0)
 		return WaitLatch(MyLatch, wakeup, ms, wait_event);
+	if (has_something(fd, events))
+		return WL_SOCKET_MASK;
 	return WaitLatchOrSocket(MyLatch, wakeup | ((events & POLLIN) != 0 ? WL_SOCKET_READABLE : 0) |
 							 ((events & POLLOUT) != 0 ? WL_SOCKET_WRITEABLE : 0),
 							 fd, ms, wait_event);
