@@ -285,9 +285,7 @@ describe_status(EvsHttpRequest *request, evs_sink_class what, long status)
 		excerpt[i] = request->kept[i] != '\0' ? request->kept[i] : ' ';
 	excerpt[n] = '\0';
 	make_readable(excerpt);
-	if (what == EVS_SINK_OK)
-		evs_http_result(request, what, "%s", "");
-	else if (status >= 300 && status < 400)
+	if (status >= 300 && status < 400)
 		evs_http_result(request, what, "HTTP %ld: redirects are not followed; set url to %s",
 						status, request->location[0] ? request->location : "where it leads");
 	else if (status == 410)
@@ -302,7 +300,10 @@ judge_status(EvsHttpRequest *request, long status)
 {
 	evs_sink_class what = status_class(&request->sink->config, status);
 
-	describe_status(request, what, status);
+	if (what == EVS_SINK_OK)
+		evs_sink_set_result(&request->result, 0, what, 0, "");
+	else
+		describe_status(request, what, status);
 	request->result.code = (int32_t) status;
 	if (what == EVS_SINK_RETRY || what == EVS_SINK_RETRY_SINK)
 		request->result.retry_after_ms = retry_after_ms(request->retry_after);

@@ -156,9 +156,12 @@ void
 evs_sink_set_result(evs_sink_result *result, uint64_t cookie, evs_sink_class what,
 					int code, const char *detail)
 {
+	size_t		length = strnlen(detail, sizeof(result->detail) - 1);
+
 	result->cookie = cookie;
 	result->result = what;
 	result->code = code;
 	result->retry_after_ms = -1;
-	snprintf(result->detail, sizeof(result->detail), "%s", detail);
+	memcpy(result->detail, detail, length);
+	result->detail[length] = '\0';
 }
