@@ -78,9 +78,11 @@ static void
 add_hop(EvsOutgoing *out, int hops)
 {
 	evs_sink_pair *extension = palloc(sizeof(evs_sink_pair));
+	char	   *number = palloc(MAXINT8LEN + 1);
 
+	pg_ltoa(hops, number);
 	extension->name = "hops";
-	extension->value = psprintf("%d", hops);
+	extension->value = number;
 	out->extensions = extension;
 	out->nextensions = 1;
 }
@@ -295,8 +297,8 @@ place_message(EvsHost *host, EvsMessage *message)
 static int
 wanted(const EvsHost *host)
 {
-	int			room = 4 * Max(host->relay->in_flight, host->relay->batch_size) + 1000 - host->window.n;
-	int			n = Min(room, 2 * Max(host->relay->in_flight, host->relay->batch_size));
+	int			portion = evs_host_portion(host);
+	int			n = Min(2 * portion + 1000 - host->window.n, portion);
 
 	if (host->window.bytes >= WINDOW_BYTES)
 		return 0;
@@ -338,12 +340,21 @@ evs_host_wants_soon(const EvsHost *host)
 	return host->look && wanted(host) > 0;
 }
 
+/* Behind the end of the log nothing is read one by one as room for it is made. */
+static bool
+wants_more(const EvsHost *host)
+{
+	int			n = wanted(host);
+
+	return !host->all_read && n > 0 &&
+		(n == evs_host_portion(host) || n == host->budget || !evs_host_has_ready(host));
+}
+
 bool
 evs_host_wants(const EvsHost *host)
 {
 	return is_due(host) || is_recovering(host) ||
-		(evs_host_wants_soon(host) && evs_host_rest(host) == 0) ||
-		(!host->all_read && wanted(host) > 0);
+		(evs_host_wants_soon(host) && evs_host_rest(host) == 0) || wants_more(host);
 }
 
 static int

@@ -41,6 +41,12 @@ evs_host_now(const EvsHost *host)
 	return host->sink->host.now_us(NULL);
 }
 
+int
+evs_host_portion(const EvsHost *host)
+{
+	return 2 * Max(host->relay->in_flight, host->relay->batch_size);
+}
+
 /* ---- transactions ---- */
 
 void
@@ -262,7 +268,7 @@ must_record(const EvsHost *host)
 		return true;
 	if (host->unrecorded == 0)
 		return host->window.n == 0 && host->read_to - host->cursor >= ADVANCE_AFTER;
-	return host->unrecorded >= host->relay->batch_size || host->draining || !host->in_worker ||
+	return host->unrecorded >= evs_host_portion(host) || host->draining || !host->in_worker ||
 		evs_host_now(host) - host->unrecorded_since >= RECORD_INTERVAL;
 }
 

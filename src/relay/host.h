@@ -122,6 +122,9 @@ extern void evs_host_close(EvsHost *host);
 /* ---- the parts ---- */
 
 extern int64 evs_host_now(const EvsHost *host);
+
+/* Messages that are worth a transaction, to read them or to write them down. */
+extern int	evs_host_portion(const EvsHost *host);
 extern void evs_host_begin(const EvsHost *host);
 extern void evs_host_commit(const EvsHost *host);
 
