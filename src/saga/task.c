@@ -161,7 +161,7 @@ take_tasks(const EvsTaskRequest *request, ReturnSetInfo *result)
 {
 	EvsSpiRows	rows;
 
-	EVS_DEBUG_POINT(\"task_found\");
+	EVS_DEBUG_POINT("task_found");
 	rows = claim(request);
 	if (rows.nrows == 0)
 		return false;
