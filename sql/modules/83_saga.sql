@@ -32,6 +32,7 @@ BEGIN
 	VALUES (s.id, s.version, _saga_create.definition, clock_timestamp());
 	UPDATE evstore.saga x SET version = s.version WHERE x.id = s.id;
 	PERFORM evstore._saga_trigger_set(s.id);
+	PERFORM evstore._kick(s.id);
 	PERFORM evstore._audit('create_saga', jsonb_build_object('saga', name, 'owner', s.owner, 'version', s.version));
 	RETURN s.version;
 END
@@ -72,6 +73,7 @@ DECLARE
 BEGIN
 	UPDATE evstore.saga x SET owner = _saga_alter.owner WHERE x.id = _saga_alter.saga_id RETURNING * INTO STRICT s;
 	UPDATE evstore.projection p SET owner = _saga_alter.owner WHERE p.id = s.trigger_id;
+	PERFORM evstore._kick(s.id);
 	PERFORM evstore._audit('alter_saga', jsonb_build_object('saga', s.name, 'owner', s.owner));
 END
 $$;
@@ -120,6 +122,7 @@ BEGIN
 	DELETE FROM evstore.saga_mail m WHERE m.definition_id = s.id;
 	DELETE FROM evstore.saga_version v WHERE v.saga_id = s.id;
 	DELETE FROM evstore.saga x WHERE x.id = s.id;
+	PERFORM evstore._kick(s.id);
 	PERFORM evstore._audit('drop_saga', jsonb_build_object('saga', s.name, 'running', running));
 END
 $$;
@@ -145,6 +148,7 @@ BEGIN
 	UPDATE evstore.saga x SET paused = _saga_pause.paused
 	WHERE x.id = _saga_pause.saga_id AND x.paused <> _saga_pause.paused RETURNING * INTO s;
 	IF FOUND THEN
+		PERFORM evstore._kick(s.id);
 		PERFORM evstore._audit(CASE WHEN s.paused THEN 'pause_saga' ELSE 'resume_saga' END,
 			jsonb_build_object('saga', s.name));
 	END IF;

@@ -21,7 +21,6 @@
 #include "catalog/catalog.h"
 #include "exec/spi.h"
 #include "saga/instance.h"
-#include "saga/mail.h"
 #include "saga/purge.h"
 #include "saga/step.h"
 #include "compat.h"
@@ -248,7 +247,6 @@ set_paused(const EvsSaga *saga, bool paused)
 
 	check_may_change(saga);
 	(void) evs_spi_call(&plan, args, NULL);
-	evs_saga_wake_workers(DatumGetInt64(args[0]));
 }
 
 /* pause_saga(name) */
