@@ -79,17 +79,18 @@ END
 $$;
 COMMENT ON FUNCTION evstore._saga_alter(bigint, text) IS 'behind alter_saga()';
 
--- Remove instances, and all that belongs to them but their history.
+-- Remove instances, and all that belongs to them but their history.  The instance first:
+-- who has it may be about to write the rest.
 CREATE OR REPLACE FUNCTION evstore._saga_remove(ids uuid[]) RETURNS void
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
+	DELETE FROM evstore.saga_instance i WHERE i.id = ANY (ids);
 	DELETE FROM evstore.saga_step s WHERE s.saga_id = ANY (ids);
 	DELETE FROM evstore.saga_mail m WHERE m.saga_id = ANY (ids);
 	DELETE FROM evstore.saga_signal g WHERE g.saga_id = ANY (ids);
 	DELETE FROM evstore.saga_taken t WHERE t.saga_id = ANY (ids);
 	DELETE FROM evstore.saga_wait w WHERE w.saga_id = ANY (ids);
-	DELETE FROM evstore.saga_instance i WHERE i.id = ANY (ids);
 END;
 COMMENT ON FUNCTION evstore._saga_remove(uuid[]) IS 'removes instances of sagas; their histories stay';
 
@@ -132,7 +133,8 @@ COMMENT ON FUNCTION evstore._saga_drop(bigint, boolean) IS 'behind drop_saga()';
  * drop_saga(name, force): remove a saga with its instances.
  *
  * Refused while any of them runs, or has a compensation that failed, unless force is true;
- * then they are removed as they are.  Histories stay.  Errors: VS009, 55000, 42501.
+ * then they are removed as they are.  Histories stay.  In READ COMMITTED only.  Errors:
+ * VS009, 55000, 42501.
  */
 CREATE OR REPLACE FUNCTION evstore.drop_saga(name text, force boolean DEFAULT false) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_drop_saga';

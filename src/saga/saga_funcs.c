@@ -228,6 +228,11 @@ evs_drop_saga(PG_FUNCTION_ARGS)
 	Datum		args[2];
 
 	PreventCommandIfReadOnly("evstore drop_saga");
+	/* instances that have been started meanwhile must be seen */
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot drop a saga in a transaction with an isolation level above READ COMMITTED")));
 	saga = evs_saga_lock(get_name(fcinfo), true);
 	check_may_change(saga);
 	args[0] = Int64GetDatum(saga->id);

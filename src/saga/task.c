@@ -31,6 +31,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "base/debug_point.h"
 #include "base/guc.h"
 #include "base/shmem.h"
 #include "base/wait.h"
