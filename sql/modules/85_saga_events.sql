@@ -197,14 +197,16 @@ DECLARE
 		WHERE i.definition_id = definition AND i.status IN ('running', 'compensating', 'compensation_failed')
 		ORDER BY i.started_after LIMIT 1);
 BEGIN
-	WITH old AS MATERIALIZED (
-		SELECT a.ctid, a."position"
+	-- where the first ones are too young, the others are not looked at
+	WITH lowest AS MATERIALIZED (
+		SELECT a.ctid, a.arrived_at
 		FROM evstore.saga_arrival a
-		WHERE a.definition_id = definition AND a."position" > after AND (oldest IS NULL OR a."position" <= oldest)
-			AND a.arrived_at < evstore._now() - interval '7 days'
+		WHERE a.definition_id = definition AND a."position" > after AND a."position" <= COALESCE(oldest, 9223372036854775807)
 		ORDER BY a."position" LIMIT 500
 	), gone AS (
-		DELETE FROM evstore.saga_arrival a USING old WHERE a.ctid = old.ctid RETURNING a."position"
+		DELETE FROM evstore.saga_arrival a USING lowest l
+		WHERE a.ctid = l.ctid AND l.arrived_at < evstore._now() - interval '7 days'
+		RETURNING a."position"
 	)
 	-- others of the last position may be left
 	SELECT count(*), COALESCE(max(g."position") - 1, after) INTO deleted, up_to FROM gone g;

@@ -14,6 +14,7 @@
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 
 #include "asl/asl.h"
@@ -167,15 +168,19 @@ store(int64 definition_id, const EvsArrival *arrivals, int n)
 	(void) evs_spi_call(&plan, args, NULL);
 }
 
-/* Steps that wait, in the order of events; $4 has their numbers among the arrivals. */
+/*
+ * Steps that wait, with the number of the arrival, in that order.  By index, arrival
+ * by arrival, whatever is known of how many there are.
+ */
 static EvsSpiRows
 find_waiters(int64 definition_id, const EvsArrival *arrivals, int n)
 {
 	static EvsSpiPlan plan = {
 		.sql = "SELECT a.n::integer, w.saga_id, w.step, w.fails"
 		" FROM unnest($2, $3, $4) WITH ORDINALITY a (type, key, at_position, n)"
-		" JOIN evstore.saga_wait w ON w.definition_id = $1 AND w.type = a.type AND w.key = a.key"
-		" WHERE w.after < a.at_position ORDER BY a.n, w.saga_id, w.step",
+		" CROSS JOIN LATERAL (SELECT x.* FROM evstore.saga_wait x WHERE x.definition_id = $1"
+		" AND x.type = a.type AND x.key = a.key AND x.after < a.at_position OFFSET 0) w"
+		" ORDER BY a.n, w.saga_id, w.step",
 		.nargs = 4, .types = {INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID},
 	};
 	Datum	   *columns[3];
@@ -226,16 +231,43 @@ evs_arrival_bring(int64 definition_id, const EvsArrival *arrivals, int n)
 
 /* ---- pruning ---- */
 
-int64
-evs_arrival_prune(int64 definition_id, int64 *floor)
+typedef struct Floor
+{
+	int64		definition_id;
+	int64		position;		/* up to here this session has deleted them */
+} Floor;
+
+/* What has been deleted stays in the index while an old snapshot may see it. */
+static Floor *
+find_floor(int64 definition_id)
+{
+	static HTAB *floors = NULL;
+	Floor	   *result;
+	bool		found;
+
+	if (floors == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(int64), .entrysize = sizeof(Floor)};
+
+		floors = hash_create("evstore pruned arrivals", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+	result = hash_search(floors, &definition_id, HASH_ENTER, &found);
+	if (!found)
+		result->position = 0;
+	return result;
+}
+
+bool
+evs_arrival_prune(int64 definition_id)
 {
 	static EvsSpiPlan plan = {
 		.sql = "SELECT p.deleted, p.up_to FROM evstore._saga_arrivals_prune($1, $2) p",
 		.nargs = 2, .types = {INT8OID, INT8OID},
 	};
-	Datum		args[] = {Int64GetDatum(definition_id), Int64GetDatum(*floor)};
+	Floor	   *floor = find_floor(definition_id);
+	Datum		args[] = {Int64GetDatum(definition_id), Int64GetDatum(floor->position)};
 	EvsSpiRows	rows = evs_spi_call(&plan, args, NULL);
 
-	*floor = DatumGetInt64(rows.values[1]);
-	return DatumGetInt64(rows.values[0]);
+	floor->position = DatumGetInt64(rows.values[1]);
+	return DatumGetInt64(rows.values[0]) > 0;
 }

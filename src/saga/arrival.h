@@ -52,10 +52,10 @@ extern void evs_arrival_bring(int64 definition_id, const EvsArrival *arrivals, i
 extern bool evs_arrival_take(const EvsWaiter *waiter, const EvsArrival *arrival);
 
 /*
- * Delete arrivals that no instance can need any more, some hundreds at a time;
- * *floor, which begins at 0, is where to go on the next time.  Returns how many.
+ * Delete arrivals that no instance can need any more, some hundreds at a time; false:
+ * there are no more of them now.
  */
-extern int64 evs_arrival_prune(int64 definition_id, int64 *floor);
+extern bool evs_arrival_prune(int64 definition_id);
 
 /* Nobody waits for an event any more in this step, which has ended without one. */
 extern void evs_arrival_forget(const pg_uuid_t *saga_id, int64 step);

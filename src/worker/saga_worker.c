@@ -30,6 +30,7 @@
 #include "base/shmem.h"
 #include "catalog/catalog.h"
 #include "exec/act_as.h"
+#include "saga/arrival.h"
 #include "saga/mail.h"
 #include "saga/purge.h"
 #include "saga/run.h"
@@ -304,14 +305,17 @@ static bool
 purge_some(int64 id)
 {
 	const EvsSaga *saga;
-	int64		purged = 0;
+	bool		more = false;
 
 	begin("evstore: removing sagas that have ended");
 	saga = evs_saga_find_kept(id);
 	if (saga != NULL)
-		purged = evs_saga_purge(saga, 0, PURGE_BATCH);
+	{
+		more = evs_saga_purge(saga, 0, PURGE_BATCH) == PURGE_BATCH;
+		more |= evs_arrival_prune(id);
+	}
 	commit(false);
-	return purged == PURGE_BATCH;
+	return more;
 }
 
 /* When there is nothing else to do, a batch of each saga. */
