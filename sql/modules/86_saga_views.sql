@@ -9,7 +9,7 @@ LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT COALESCE(
-		(SELECT string_agg(format('%s %s', s.kind, s.name COLLATE "default") || COALESCE(format(' (%s)', s.key COLLATE "default"), ''),
+		(SELECT string_agg(format('%s %s', s.kind, s.name COLLATE "default") || COALESCE(' (' || s.key COLLATE "default" || ')', ''),
 			', ' ORDER BY s.step)
 		FROM evstore.saga_step s
 		WHERE s.saga_id = _saga_wait_reason.saga_id AND s.status = 'running'),
