@@ -148,7 +148,11 @@ SELECT i.id AS saga_id,
 		WHEN i.last_error IS NOT NULL THEN 'cannot go on'
 		WHEN m.since IS NOT NULL THEN 'something has come in, and nobody takes it'
 		ELSE 'due, and nobody runs it' END AS reason,
-	COALESCE(i.last_error, concat_ws(': ', i.error, i.cause)) AS error,
+	COALESCE(i.last_error,
+		(SELECT concat_ws(': ', x.error, x.cause) FROM evstore.saga_step x
+			WHERE i.status = 'compensation_failed' AND x.saga_id = i.id AND x.compensates IS NOT NULL AND x.error IS NOT NULL
+			ORDER BY x.step DESC LIMIT 1),
+		concat_ws(': ', i.error, i.cause)) AS error,
 	LEAST(i.next_due, m.since, i.updated_at) AS since
 FROM evstore.saga_instance i
 	JOIN evstore.saga s ON s.id = i.definition_id
