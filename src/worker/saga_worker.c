@@ -406,7 +406,9 @@ sleep_until(TimestampTz when)
 
 	if (wait_event == 0)
 		wait_event = evs_wait_event_new("EvstoreSagaMain");
-	if (ShutdownRequestPending || place->stop_wanted)
+	/* what has been found may have been left, for a look at what has changed */
+	if (ShutdownRequestPending || place->stop_wanted ||
+		(pause_until == 0 && loaded_version != evs_saga_version()))
 		ms = 0;
 	evs_worker_sleep(ms, wait_event);
 }

@@ -135,17 +135,26 @@ is($session->query("SELECT string_agg(DISTINCT who, ', ' ORDER BY who) FROM app.
 is(workers('owner, state, failures, pid IS NOT NULL', 'true ORDER BY owner'),
 	join("\n", map { "$_|running|0|t" } @roles), 'the view of workers tells whose they are');
 
-# A worker that sleeps is woken by a start, and when something is due.
+# A worker that sleeps is woken by a start: by himself he would look once a second.
 my $began = time;
-my $id = start('of_role_1');
-becomes('succeeded', sub { status($id) }, 'a saga that is started is run');
-cmp_ok(time - $began, '<', 0.9, 'before anybody would have looked by himself');
-create('role_1', 'waits', '{"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 2, "End": true}}}');
-$id = start('waits');
-becomes('succeeded', sub { status($id) }, 'a timer fires');
-my $late = status($id, 'extract(epoch FROM ended_at - started_at) - 2');
-cmp_ok($late, '>=', 0, 'not too early');
-cmp_ok($late, '<', 0.9, 'nor when somebody looks by chance');
+my $id;
+for (1 .. 5)
+{
+	$id = start('of_role_1');
+	poll(sub { status($id) eq 'succeeded' });
+}
+is(status($id), 'succeeded', 'sagas that are started are run');
+cmp_ok(time - $began, '<', 3, 'before anybody would have looked by himself');
+
+# And when something is due.
+create('role_1', 'waits', '{"StartAt": "W", "States": {"W": {"Type": "Wait", "TimestampPath": "$.at", "End": true}}}');
+$session->query("SELECT count(evstore.start_saga('waits', jsonb_build_object('at', to_char((now() + make_interval(secs => 1 + i * 0.13)) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))))
+	FROM generate_series(1, 9) i");
+becomes('0', sub { $session->query("SELECT count(*) FROM evstore.sagas WHERE saga = 'waits' AND status <> 'succeeded'") }, 'timers fire');
+my ($early, $late) = split /\|/, $session->query("SELECT min(late), percentile_cont(0.5) WITHIN GROUP (ORDER BY late)
+	FROM (SELECT extract(epoch FROM ended_at - (input ->> 'at')::timestamptz) AS late FROM evstore.sagas WHERE saga = 'waits') t");
+cmp_ok($early, '>=', 0, 'not too early');
+cmp_ok($late, '<', 0.3, 'nor when somebody looks by chance');
 
 # ---- several workers, priorities ----
 
@@ -235,21 +244,21 @@ becomes(3000, sub { $session->query("SELECT count(*) FROM evstore.saga_instance 
 	WHERE s.name = 'sleeps' AND i.next_due > now()") }, 'three thousand timers are set');
 $session->query('VACUUM ANALYZE evstore.saga_instance');
 
-# What workers have read so far; they tell a second later.
+# What workers have read so far; they tell it a second later at most.
 sub counts
 {
-	return split /\|/, $session->query("SELECT t.seq_tup_read, sum(i.idx_tup_read), sum(i.idx_scan)
-		FROM pg_stat_user_tables t JOIN pg_stat_user_indexes i USING (relid) WHERE t.relname = 'saga_instance'
-		AND pg_stat_clear_snapshot() IS NOT NULL GROUP BY 1");
+	return split /\|/, $session->query("SELECT t.seq_tup_read, i.idx_tup_read, i.idx_scan
+		FROM pg_stat_user_tables t JOIN pg_stat_user_indexes i USING (relid) WHERE i.indexrelname = 'saga_instance_due_idx'");
 }
 
-# Looks are counted: of each there are some for the sagas that there are.
-my $looks = 40 * $session->query('SELECT count(*) FROM evstore.saga');
+# Looks are counted; by the first hundred all that was done before has been told.
 my @start = counts();
-ok(poll(sub { (counts())[2] > $start[2] + $looks }), 'the workers look around');
+ok(poll(sub { (counts())[2] > $start[2] + 100 }), 'the workers look around');
+@start = counts();
+ok(poll(sub { (counts())[2] > $start[2] + 100 }), 'again and again');
 my @end = counts();
 is($end[0], $start[0], 'the table is not read');
-cmp_ok($end[1] - $start[1], '<', 3 * ($end[2] - $start[2]), 'nor the index, but for what is due next');
+cmp_ok($end[1] - $start[1], '<=', $end[2] - $start[2], 'nor the index, but for what is due next');
 
 # ---- retention ----
 
