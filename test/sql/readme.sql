@@ -33,6 +33,24 @@ COMMIT;
 
 SELECT slot, epoch, position, stream, type FROM evstore.fetch('mailer', 'mailer-1');
 
+CREATE TABLE stock (product text PRIMARY KEY, available int NOT NULL);
+INSERT INTO stock VALUES ('pen', 5);
+CREATE FUNCTION reserve(p jsonb) RETURNS void LANGUAGE sql AS $$
+	UPDATE public.stock SET available = available - 1 WHERE product = p ->> 'product' $$;
+CREATE FUNCTION release(p jsonb) RETURNS void LANGUAGE sql AS $$
+	UPDATE public.stock SET available = available + 1 WHERE product = p #>> '{input,product}' $$;
+CREATE FUNCTION charge(p jsonb) RETURNS void LANGUAGE sql AS $$
+	SELECT evstore.fail_step('Card.Declined', 'the card has expired') $$;
+
+SELECT evstore.create_saga('order', '{"steps": [
+	{"name": "Reserve", "resource": "evstore:sql:public.reserve", "compensate": "evstore:sql:public.release"},
+	{"name": "Charge", "resource": "evstore:sql:public.charge"}
+]}') AS version;
+SELECT evstore.start_saga('order', '{"product": "pen"}') IS NOT NULL AS started;
+SELECT evstore.run_sagas() > 0 AS went_on;    -- workers do it where the library is preloaded
+SELECT status, error, cause FROM evstore.sagas;
+SELECT * FROM stock;
+
 CREATE TABLE order_view (id text PRIMARY KEY, status text, total numeric);
 CREATE FUNCTION apply_order(e evstore.event) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
