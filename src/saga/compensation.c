@@ -87,18 +87,25 @@ evs_undo_effect(const EvsExecution *execution)
 static const EvsPlanned *
 current_entry(const EvsExecution *execution)
 {
-	return execution->undo.planned ? list_nth(execution->plan, (int) execution->planned) : NULL;
+	if (!execution->undo.planned)
+		return NULL;
+	if (execution->planned >= list_length(execution->plan))
+		elog(ERROR, "the list of a saga's compensations is shorter than it was");
+	return list_nth(execution->plan, (int) execution->planned);
 }
 
 static void
 current_remedy(const EvsMove *move, EvsRemedy *remedy)
 {
 	const EvsPlanned *entry = current_entry(move->execution);
+	const EvsEffect *effect = evs_undo_effect(move->execution);
 
 	if (entry != NULL)
 		evs_plan_remedy(move, entry, remedy);
+	else if (effect != NULL)
+		evs_state_remedy(effect->state, remedy);
 	else
-		evs_state_remedy(evs_undo_effect(move->execution)->state, remedy);
+		elog(ERROR, "the compensator of a saga that is under way undoes nothing");
 }
 
 /* ---- the next one ---- */
@@ -237,7 +244,7 @@ undo_note(const EvsExecution *execution)
 		note.visit = effect->visit;
 		note.compensates = effect->step;
 	}
-	else
+	else if (current_entry(execution) != NULL)
 	{
 		note.state = current_entry(execution)->state;
 		note.visit = 1;
@@ -340,7 +347,8 @@ give_up(EvsMove *move, const EvsNote *failure)
 		evs_saga_compensation_failed(move, failure);
 		return;
 	}
-	effect->undo = EVS_UNDO_FAILED;
+	if (effect != NULL)
+		effect->undo = EVS_UNDO_FAILED;
 	clear(&execution->undo);
 	if (execution->ended)
 	{

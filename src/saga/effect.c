@@ -98,6 +98,8 @@ evs_effect_succeeded(EvsMove *move, EvsThread *thread, int64 step)
 	EvsEffect  *before = find_visit(execution, evs_thread_path(execution, thread), thread->visits[thread->state]);
 	EvsEffect  *effect;
 
+	if (before != NULL && before->undo != EVS_UNDO_NO)
+		before = NULL;
 	if (before != NULL)
 		forget(execution, before);
 	effect = add(move, thread, step, EVS_OUTCOME_SUCCEEDED);

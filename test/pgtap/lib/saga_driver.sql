@@ -109,7 +109,7 @@ BEGIN
 	event := '{"kind": "start"}'::jsonb || jsonb_build_object('data', input);
 	LOOP
 		rounds := rounds + 1;
-		IF rounds > 20000 THEN
+		IF rounds > 3000 THEN
 			RETURN lines || 'endless'::text;
 		END IF;
 		SELECT * INTO STRICT r FROM pg_temp.saga_apply(definition, execution, fixed || event ||
