@@ -56,7 +56,7 @@ COMMENT ON FUNCTION evstore.safe_position() IS
 	'highest position such that all appends at or below it have ended';
 
 /*
- * test_filter(filter, event) → (matches, error): what a filter says of an event.
+ * test_filter(filter, event) -> (matches, error): what a filter says of an event.
  *
  * error is why the filter failed on the event, else null; matches is false then.
  * Errors: VS010 if the filter is not one, 22004 without an event.

@@ -21,7 +21,7 @@ LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'evs_is_adopted';
 COMMENT ON FUNCTION evstore._is_adopted(bigint, oid) IS 'do these name this database?';
 
 /*
- * verify(stream default null) → setof (check_name, ok, detail)
+ * verify(stream default null) -> setof (check_name, ok, detail)
  *
  * Compares what is stored with what evstore promises: versions of a stream
  * contiguous, positions growing with them, each event's partition the right
@@ -98,7 +98,7 @@ COMMENT ON FUNCTION evstore.verify(text) IS
 	'compare what is stored with what evstore promises';
 
 /*
- * health() → setof (check_name, ok, detail)
+ * health() -> setof (check_name, ok, detail)
  *
  * Cheap checks, for monitoring: no event is read.
  */
@@ -182,7 +182,7 @@ $$;
 COMMENT ON FUNCTION evstore.health() IS 'cheap checks, for monitoring';
 
 /*
- * _access(level) → setof (object, privilege): what grant_access() grants.
+ * _access(level) -> setof (object, privilege): what grant_access() grants.
  *
  * Levels include each other: reader < writer < admin, reader < consumer < admin.
  * A test compares this list with the catalog.

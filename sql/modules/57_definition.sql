@@ -38,7 +38,7 @@ $$;
 COMMENT ON FUNCTION evstore._seconds(text, jsonb) IS 'a duration in a definition';
 
 /*
- * retry_policy(policy) → jsonb: a retry policy with all its members.
+ * retry_policy(policy) -> jsonb: a retry policy with all its members.
  *
  * policy is the name of a preset as a JSON string, or an object with the
  * members preset, max_attempts (deliveries, the first included), initial, max,
@@ -111,7 +111,7 @@ $$;
 COMMENT ON FUNCTION evstore.retry_policy(jsonb) IS 'a retry policy with all its members, from a preset or some of them';
 
 /*
- * retry_delay(policy, attempt, random) → interval: how long to wait after so
+ * retry_delay(policy, attempt, random) -> interval: how long to wait after so
  * many failed attempts.
  *
  * min(max, initial * factor^(attempt - 1)), less up to jitter of it: "full

@@ -69,7 +69,7 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'evs_check_key';
 COMMENT ON FUNCTION evstore._check_key(text) IS 'raises VS010 unless it can be an ordering key';
 
 /*
- * _start_position(start) → bigint: the position after which to begin.
+ * _start_position(start) -> bigint: the position after which to begin.
  *
  * start: beginning, end, a position ('5': events after it), or a time in ISO
  * format (events recorded from then on).  recorded_at and position grow

@@ -3,7 +3,7 @@
 
 /*
  * create_subscription(name, filter, start, slots, options, if_not_exists)
- *   → bigint: the position after which it begins
+ *   -> bigint: the position after which it begins
  *
  * name: 1 to 51 bytes, and no $ first.  filter: as in read_all().  start: beginning, end, a
  * position, or a time.  slots: 1 to 256, in how many parts the events are
@@ -167,7 +167,7 @@ $$;
 COMMENT ON FUNCTION evstore.resume_subscription(text) IS 'go on after pause_subscription()';
 
 /*
- * seek(name, start) → bigint: let all slots begin anew after a position.
+ * seek(name, start) -> bigint: let all slots begin anew after a position.
  *
  * Whoever has a slot is fenced: its ack() is VS007.  Events that failed come
  * again, if they are after the position; what was parked before it stays
@@ -202,7 +202,7 @@ COMMENT ON FUNCTION evstore.seek(text, text) IS 'let a subscription begin anew a
 
 /*
  * fetch(name, consumer, max_count, wait_ms)
- *   → setof (slot, epoch, attempt, and the columns of evstore.event)
+ *   -> setof (slot, epoch, attempt, and the columns of evstore.event)
  *
  * Events after those acknowledged, of the slots that this consumer has or can
  * have: in order within a slot.  The same ones again until ack() or nack().
@@ -257,7 +257,7 @@ COMMENT ON FUNCTION evstore.release(text, text) IS
 	'give back all slots of a consumer that ends; returns how many';
 
 /*
- * dedupe_events(events) → setof evstore.event: each event once, by position.
+ * dedupe_events(events) -> setof evstore.event: each event once, by position.
  *
  * For consumers that gather events from several sources.  Events without an id
  * are kept, all of them.
@@ -324,7 +324,7 @@ END;
 COMMENT ON FUNCTION evstore._refresh_slots(evstore.subscription, bigint[]) IS 'looks again what failed events mean for these keys'' slots';
 
 /*
- * replay_parked(name, at_position, key, data, max_count) → integer: how many
+ * replay_parked(name, at_position, key, data, max_count) -> integer: how many
  *
  * One parked event, those of a key, or all, are given out again, those of a key
  * in order; with max_count only so many, the oldest.  data, with at_position only, is delivered in place of the event's
@@ -376,7 +376,7 @@ $$;
 COMMENT ON FUNCTION evstore.replay_parked(text, bigint, text, jsonb, bigint) IS 'give parked events out again';
 
 /*
- * discard_parked(name, at_position, key, reason, max_count) → integer: how many
+ * discard_parked(name, at_position, key, reason, max_count) -> integer: how many
  *
  * One parked event, those of a key, or all, are done without having been.  What
  * waited behind them goes on.

@@ -313,7 +313,7 @@ $$;
 COMMENT ON FUNCTION evstore.drop_aggregate(text) IS 'forget an aggregate and its snapshots';
 
 /*
- * load_aggregate(stream) → state, version, snapshot_version, events_read,
+ * load_aggregate(stream) -> state, version, snapshot_version, events_read,
  *   state_version
  *
  * version: to append with; -1 if there is no stream.  snapshot_version: of the
@@ -342,7 +342,7 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_aggregate_at_time';
 COMMENT ON FUNCTION evstore.aggregate_at_time(text, timestamptz) IS 'the state that a stream had at a time';
 
 /*
- * _check_guard(category, stream, index, state, type, data) → text: the state that
+ * _check_guard(category, stream, index, state, type, data) -> text: the state that
  * the event must lead to, or null.  Raises VS013 unless it is allowed in this one.
  */
 CREATE OR REPLACE FUNCTION evstore._check_guard(category text, stream text, index integer, state jsonb,
@@ -392,14 +392,14 @@ END
 $$;
 COMMENT ON FUNCTION evstore._check_guard(text, text, integer, jsonb, text, jsonb) IS 'raises VS013 unless an event is allowed in a state';
 
--- _check_events(stream, state, events) → jsonb: the state after them.  Raises VS013.
+-- _check_events(stream, state, events) -> jsonb: the state after them.  Raises VS013.
 CREATE OR REPLACE FUNCTION evstore._check_events(stream text, state jsonb, version bigint, events jsonb)
 RETURNS jsonb
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_check_events';
 COMMENT ON FUNCTION evstore._check_events(text, jsonb, bigint, jsonb) IS 'the state after events that are not stored yet, if they are allowed';
 
 /*
- * check_transitions(stream, events) → state, version
+ * check_transitions(stream, events) -> state, version
  *
  * May these events, in the form of append_events(), be appended to the stream as it
  * is now?  state: the one after them.  version: the one to append with, since what
@@ -470,7 +470,7 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'evs_fold_final';
 COMMENT ON FUNCTION evstore._fold_final(internal) IS 'result of fold()';
 
 /*
- * fold(event, transition, initial ORDER BY event.version) → jsonb
+ * fold(event, transition, initial ORDER BY event.version) -> jsonb
  *
  * A fold without a definition.  transition and initial: as in create_aggregate();
  * those of the first row count.  No rows: null.  An event that the transition does
@@ -486,7 +486,7 @@ COMMENT ON AGGREGATE evstore.fold(evstore.event, regprocedure, jsonb) IS
 	'fold events into a state, in the order of ORDER BY';
 
 /*
- * save_snapshot(stream, version, state, state_version) → boolean: was it kept?
+ * save_snapshot(stream, version, state, state_version) -> boolean: was it kept?
  *
  * state: that of the stream at this version, which must be one of an event that can
  * be seen.  state_version: that of the aggregate that the state was made with, as
@@ -570,7 +570,7 @@ COMMENT ON FUNCTION evstore.save_snapshot(text, bigint, jsonb, integer) IS
 	'keep the state of a stream at a version';
 
 /*
- * load_snapshot(stream, max_version) → version, state, state_version, created_at
+ * load_snapshot(stream, max_version) -> version, state, state_version, created_at
  *
  * The newest one that counts, up to max_version; all null if there is none.
  */
@@ -580,7 +580,7 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_load_snapshot';
 COMMENT ON FUNCTION evstore.load_snapshot(text, bigint) IS 'the newest snapshot of a stream';
 
 /*
- * prune_snapshots(stream, keep) → bigint: how many were removed
+ * prune_snapshots(stream, keep) -> bigint: how many were removed
  *
  * Keeps the newest ones of the aggregate's state version, or of the highest one
  * without an aggregate.  keep: 0 or more.  Errors: 22004, 22023.

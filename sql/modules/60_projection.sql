@@ -620,7 +620,7 @@ COMMENT ON FUNCTION evstore.drop_projection(text) IS
 	'remove a projection, its parked events, and a rebuild that is going on; its tables stay';
 
 /*
- * run_projection(name, max_count) → bigint: how many events were handled
+ * run_projection(name, max_count) -> bigint: how many events were handled
  *
  * One batch a partition, and of a rebuild that is going on, in the caller's
  * transaction: for tests, and for servers without workers.  max_count: events a
@@ -635,7 +635,7 @@ COMMENT ON FUNCTION evstore.run_projection(text, bigint) IS
 	'have a projection handle a batch of events now, in this session';
 
 /*
- * wait_for_projection(name, up_to, timeout) → boolean: has it got there?
+ * wait_for_projection(name, up_to, timeout) -> boolean: has it got there?
  *
  * True as soon as the projection has handled, or parked, all its events up to the
  * position; null: all that was appended before the call.  timeout null: for ever.

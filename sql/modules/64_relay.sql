@@ -377,7 +377,7 @@ $$;
 COMMENT ON FUNCTION evstore.resume_relay(text) IS 'go on after a pause, or after the sink has stopped it';
 
 /*
- * seek_relay(name, start) → bigint: begin anew after a position.
+ * seek_relay(name, start) -> bigint: begin anew after a position.
  *
  * Events that failed come again if they are after it; what was parked before it
  * stays parked.  What is on its way may arrive.  Errors: VS009, 22023.
@@ -424,7 +424,7 @@ $$;
 COMMENT ON FUNCTION evstore.drop_relay(text) IS 'remove a relay, with its parked events';
 
 /*
- * replay_parked_relay(name, at_position, key, data, max_count) → integer: how many
+ * replay_parked_relay(name, at_position, key, data, max_count) -> integer: how many
  *
  * As replay_parked(), for a relay: its parked events are sent again, those of a
  * key in order.
@@ -444,7 +444,7 @@ $$;
 COMMENT ON FUNCTION evstore.replay_parked_relay(text, bigint, text, jsonb, bigint) IS 'send a relay''s parked events again';
 
 /*
- * run_relay(name, max_count) → bigint: how many messages were acknowledged
+ * run_relay(name, max_count) -> bigint: how many messages were acknowledged
  *
  * Sends what there is in the caller's session and transaction, until there is
  * nothing left that could be sent now: for tests, and for servers without workers.
@@ -455,7 +455,7 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_run_relay';
 COMMENT ON FUNCTION evstore.run_relay(text, bigint) IS 'have a relay send what there is now, from this session';
 
 /*
- * test_relay(name, timeout) → (result, code, detail, latency_ms): what the other side says
+ * test_relay(name, timeout) -> (result, code, detail, latency_ms): what the other side says
  *
  * Sends one synthetic message of type evstore.test from this session.  result: ok,
  * duplicate, retry, outage, permanent, fatal or timeout.  Errors: VS009, VS010, 22023.
@@ -528,7 +528,7 @@ END;
 COMMENT ON FUNCTION evstore._relay_fault(bigint) IS 'stops a relay until resume_relay()';
 
 /*
- * publish(topic, data, key, headers, type, event_id) → (stream, version, position): a message for the outside.
+ * publish(topic, data, key, headers, type, event_id) -> (stream, version, position): a message for the outside.
  *
  * For applications that want an outbox and nothing else: an event in stream outbox-<topic>, or with
  * a key in outbox-<topic>-<key>; messages of a stream are sent in order.  headers: an object of

@@ -167,7 +167,7 @@ $$;
 COMMENT ON FUNCTION evstore._test_differences(jsonb, jsonb) IS 'members in which an event differs from what was expected';
 
 /*
- * test_then(stream, expected) → boolean
+ * test_then(stream, expected) -> boolean
  *
  * The last test_when() has appended these events to the stream, and no others.
  *
@@ -224,7 +224,7 @@ $$;
 COMMENT ON FUNCTION evstore.test_then(text, jsonb) IS 'the last test_when() has appended these events';
 
 /*
- * test_then_error(sqlstate, message_like) → boolean
+ * test_then_error(sqlstate, message_like) -> boolean
  *
  * The last test_when() has ended with an error: of this code, with a message like
  * that.  Null, the default: any.
@@ -253,7 +253,7 @@ $$;
 COMMENT ON FUNCTION evstore.test_then_error(text, text) IS 'the last test_when() has ended with this error';
 
 /*
- * test_then_state(stream, expected) → boolean
+ * test_then_state(stream, expected) -> boolean
  *
  * load_aggregate() of the stream returns a state with these members.  Those that
  * are named must be equal; others may be anything.  A state that is no object must

@@ -2,7 +2,7 @@
 -- writes.
 
 /*
- * _sample_object_name(schema, what, size) → text
+ * _sample_object_name(schema, what, size) -> text
  *
  * <schema>_<what>.  A schema that leaves too few of so many bytes is cut, and six
  * digits of its MD5 tell it from others.

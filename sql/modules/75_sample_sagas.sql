@@ -15,7 +15,7 @@ BEGIN
 	CREATE TABLE outage (
 		service text COLLATE "C" PRIMARY KEY,
 		error text NOT NULL DEFAULT 'ServiceUnavailable');
-	COMMENT ON TABLE outage IS 'steps that are to fail, for trying it out: ReserveInventory, RefundPayment, …';
+	COMMENT ON TABLE outage IS 'steps that are to fail, for trying it out: ReserveInventory, RefundPayment, ...';
 
 	CREATE TABLE payment (
 		payment_id text PRIMARY KEY,

@@ -37,7 +37,7 @@ END;
 COMMENT ON FUNCTION evstore._json_duplicates(json) IS 'paths of members that are there more than once';
 
 /*
- * validate_saga(definition json) → setof (path, severity, message)
+ * validate_saga(definition json) -> setof (path, severity, message)
  *
  * Everything that is wrong with a definition, with its JSON path: severity is error,
  * or warning for what is allowed but hardly meant.  No row: create_saga() takes it, if
@@ -68,7 +68,7 @@ $$;
 COMMENT ON FUNCTION evstore.validate_saga(json) IS 'everything that is wrong with the definition of a saga';
 
 /*
- * saga_graph(name, format default 'mermaid') → text: the newest definition of a saga,
+ * saga_graph(name, format default 'mermaid') -> text: the newest definition of a saga,
  * drawn.
  *
  * format: mermaid (a stateDiagram-v2) or dot (for Graphviz).  Errors: VS009, 22023.

@@ -40,10 +40,10 @@ $$;
 COMMENT ON FUNCTION evstore._saga_create(text, text, jsonb) IS 'behind create_saga()';
 
 /*
- * create_saga(name, definition) → integer: its version
+ * create_saga(name, definition) -> integer: its version
  *
  * definition: {"asl", "compensation", "options"}, a document of the Amazon States Language
- * alone, or {"steps": […]}; see validate_saga().  The same definition again is the same
+ * alone, or {"steps": [...]}; see validate_saga().  The same definition again is the same
  * version; another one is the next, which new instances get.  Those that run keep theirs.
  * The saga belongs to who creates it; only who can act as its owner may replace it.  Steps
  * run as the owner.  What the definition names must exist: functions that the owner may
@@ -174,7 +174,7 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_resume_saga';
 COMMENT ON FUNCTION evstore.resume_saga(text) IS 'let a saga go on after pause_saga()';
 
 /*
- * start_saga(name, input, business_key, …) → uuid: the instance
+ * start_saga(name, input, business_key, ...) -> uuid: the instance
  *
  * It begins when the transaction has committed; no step runs in the caller's session.
  * business_key: 1 to 512 bytes; null: what the option "business_key" finds in the input.
@@ -191,7 +191,7 @@ COMMENT ON FUNCTION evstore.start_saga(text, jsonb, text, integer, text, uuid) I
 	'start an instance of a saga, once for each business key';
 
 /*
- * run_sagas(max, saga) → bigint: how many transitions were made
+ * run_sagas(max, saga) -> bigint: how many transitions were made
  *
  * In the caller's transaction: for tests, and for servers without workers.  Until nothing
  * is due any more, or max transitions have been made; of all sagas whose owner the caller
@@ -204,7 +204,7 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_run_sagas';
 COMMENT ON FUNCTION evstore.run_sagas(bigint, text) IS 'let instances of sagas go on now, in this session';
 
 /*
- * current_saga_step() → jsonb: the step that calls it, or null.
+ * current_saga_step() -> jsonb: the step that calls it, or null.
  *
  * {"saga_id", "saga", "step", "state", "visit", "attempt", "compensates", "idempotency_key"};
  * the key is the same in all attempts.
@@ -213,7 +213,7 @@ CREATE OR REPLACE FUNCTION evstore.current_saga_step() RETURNS jsonb
 LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'evs_current_saga_step';
 COMMENT ON FUNCTION evstore.current_saga_step() IS 'the step of a saga that this function is called by';
 
--- saga_history(saga_id) → setof evstore.event: what has become of an instance, in order.
+-- saga_history(saga_id) -> setof evstore.event: what has become of an instance, in order.
 CREATE OR REPLACE FUNCTION evstore.saga_history(saga_id uuid) RETURNS SETOF evstore.event
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -251,7 +251,7 @@ $$;
 COMMENT ON FUNCTION evstore._saga_purge(bigint, timestamptz, integer) IS 'removes instances that ended before a time';
 
 /*
- * purge_sagas(older_than, saga) → bigint: how many instances were removed
+ * purge_sagas(older_than, saga) -> bigint: how many instances were removed
  *
  * Those that ended that long ago, of all sagas whose owner the caller can act as, or of
  * one.  older_than null: as the option "retention" says.  With them go their steps, and

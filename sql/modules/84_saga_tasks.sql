@@ -10,7 +10,7 @@ COMMENT ON FUNCTION evstore._saga_mail(uuid, bigint, text, bigint, text, jsonb, 
 	'brings something to an instance of a saga from outside';
 
 /*
- * fetch_tasks(activity, worker, max_count, wait_ms) → setof (token, saga_id, saga, step, state, attempt,
+ * fetch_tasks(activity, worker, max_count, wait_ms) -> setof (token, saga_id, saga, step, state, attempt,
  * idempotency_key, input, timeout_at, heartbeat_seconds): tasks of an activity, oldest first.
  *
  * max_count: 0 to 1000.  wait_ms: 0 to 3,600,000; returns with the first task.  A task is the worker's until
@@ -50,7 +50,7 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_fail_task';
 COMMENT ON FUNCTION evstore.fail_task(uuid, text, text, boolean) IS 'the task with this token has failed';
 
 /*
- * heartbeat_task(token) → timestamptz: when the next one, or the reply, is due; null: never.
+ * heartbeat_task(token) -> timestamptz: when the next one, or the reply, is due; null: never.
  *
  * Errors: VS007 (stop: nobody waits for the task any more), 22004, 42501.
  */
@@ -59,7 +59,7 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_heartbeat_task';
 COMMENT ON FUNCTION evstore.heartbeat_task(uuid) IS 'a sign of life of the worker that has a task';
 
 /*
- * signal_saga(saga_id, name, payload) → boolean: is it the first of this name?
+ * signal_saga(saga_id, name, payload) -> boolean: is it the first of this name?
  *
  * The first of each name counts, also for steps that begin to wait for it later.
  * Errors: VS009 (no such instance, or it has ended), 22004, 22023, 42501.
@@ -116,7 +116,7 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'evs_compensate_saga';
 COMMENT ON FUNCTION evstore.compensate_saga(uuid, jsonb) IS 'undo what an instance has done, as its definition or a list says';
 
 /*
- * saga_barrier(saga, branch, op) → boolean: is this call to be done?
+ * saga_barrier(saga, branch, op) -> boolean: is this call to be done?
  *
  * For participants, in the transaction of their work.  saga, branch: 1 to 512 bytes, the same for what belongs together.
  * op: action and compensate, or try, confirm and cancel.  false: it has been done; or there is nothing to

@@ -130,7 +130,7 @@ END;
 COMMENT ON FUNCTION evstore._choreography_turn(text[]) IS 'a cycle, begun at its least type';
 
 /*
- * choreography_cycles() → setof text[]: types and routes by turns, from a type to
+ * choreography_cycles() -> setof text[]: types and routes by turns, from a type to
  * itself.
  *
  * For each edge of the view choreography that is part of a cycle, the shortest one
@@ -244,7 +244,7 @@ END;
 COMMENT ON FUNCTION evstore._choreography_lines(text) IS 'the lines of a graph of routes and sagas';
 
 /*
- * choreography_graph(format) → text: routes and sagas, drawn.
+ * choreography_graph(format) -> text: routes and sagas, drawn.
  *
  * format: mermaid, or dot (of Graphviz).  Errors: 22023 for another one.
  */

@@ -117,6 +117,9 @@ files_in_sql() {
 	done
 }
 
+# In a database with another encoding the script could not be read.
+other_than_ascii() { LC_ALL=C grep -n '[^ -~	]' sql/modules/*.sql sql/updates/*.sql 2>/dev/null || true; }
+
 # unpaired TESTS_DIR SUFFIX EXPECTED_DIR: tests without results, results without tests
 unpaired() {
 	local file name
@@ -144,6 +147,7 @@ rule "no C file has more than $MAX_LINES lines" long_files
 rule 'tests do not sleep' sleeps
 rule 'no work is left marked in the files' markers
 rule 'sql/ holds only directories and built scripts' files_in_sql
+rule 'SQL of the extension is ASCII' other_than_ascii
 rule 'every test has a result and every result a test' unpaired_tests
 say "1..$n"
 exit $bad
