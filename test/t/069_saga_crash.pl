@@ -558,9 +558,11 @@ sub reply
 
 sub check_ends
 {
-	for my $process (@_)
+	my ($signal, @processes) = @_;
+
+	for my $process (@processes)
 	{
-		my @notes = finish_process($process);
+		my @notes = finish_process($process, $signal);
 		my $why = pop @notes;
 
 		problem("$process->{name}: @$why") unless $why->[0] eq 'end' && is_end_of_server($why->[1] // '');
@@ -590,7 +592,7 @@ sub chaos_round
 	$killed{$what}++;
 	$session->close;
 	$acknowledged{ $_->[1] } = 1 for grep { $_->[0] eq 'started' } finish_process($starter);
-	check_ends(@workers);
+	check_ends(undef, @workers);
 
 	$session = wait_for_server($node, $chaos);
 	problem("after round $round: $_") for contradictions($session, '-') || ();
@@ -608,7 +610,7 @@ sub drain
 	  or problem('some do not come to their end: ' . $session->query(
 		q(SELECT s.*, x.status, x.wait_reason, x.next_due, x.last_error FROM evstore.sagas x LEFT JOIN evstore.stuck_sagas s USING (saga_id)
 		WHERE x.ended_at IS NULL LIMIT 5)));
-	finish_process($_, 'TERM') for @workers;
+	check_ends('TERM', @workers);
 	return $session;
 }
 
