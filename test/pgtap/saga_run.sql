@@ -7,7 +7,7 @@ CREATE EXTENSION IF NOT EXISTS evstore;
 LOAD 'evstore';
 SET jit = off;
 
-SELECT plan(122);
+SELECT plan(128);
 
 CREATE SCHEMA shop;
 CREATE TABLE shop.done (n int GENERATED ALWAYS AS IDENTITY, what text, data jsonb, who text, step jsonb);
@@ -239,6 +239,28 @@ SELECT results_eq($$ SELECT saga COLLATE "default", error FROM evstore.stuck_sag
 	$$ VALUES ('corrupt', 'version 7 of saga ' || (SELECT id FROM evstore.saga WHERE name = 'corrupt') || ' does not exist'), ('of_gone', 'function shop.gone(jsonb) of a saga''s step does not exist') $$, '... and is shown');
 SELECT evstore.drop_saga('corrupt', true), evstore.drop_saga('of_gone', true) \g /dev/null
 SELECT is_empty('SELECT FROM evstore.stuck_sagas', 'nothing is stuck any more');
+
+-- ---- steps that are run at once, and wait for a reply all the same ----
+
+SELECT evstore.create_saga('token', pg_temp.one('evstore:sql:shop.act.waitForTaskToken', '{"do.$": "$.do", "what": "begin", "token.$": "$$.Task.Token"}')) \g /dev/null
+SELECT evstore.start_saga('token', '{"do": "ok"}') AS t1 \gset
+SELECT evstore.start_saga('token', '{"do": "fail"}') AS t2 \gset
+SELECT evstore.run_sagas() \g /dev/null
+SELECT results_eq(format($$ SELECT status, wait_reason FROM evstore.sagas WHERE saga_id = %L $$, :'t1'), $$ VALUES ('waiting', 'sql shop.act') $$, 'a function has been called, and the step waits');
+SELECT is(pg_temp.status(:'t2'), 'failed SQL.P0007 cannot begin', '... not if it has failed');
+SELECT results_eq(format($$ SELECT status, outcome FROM evstore.saga_steps WHERE saga_id = %L $$, :'t2'), $$ VALUES ('failed', 'no_effect') $$, '... which its row says');
+SELECT evstore.complete_task((data ->> 'token')::uuid, '{"by": "token"}') FROM shop.done WHERE data ? 'token' \g /dev/null
+SELECT is(evstore.run_sagas(), 1::bigint, 'the reply is taken in');
+SELECT is((SELECT output FROM evstore.sagas WHERE saga_id = :'t1'), '{"by": "token"}', '... and is the result');
+
+-- a saga that waits for one that is dropped
+SELECT evstore.create_saga('child', '{"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 600, "End": true}}}') \g /dev/null
+SELECT evstore.create_saga('parent', pg_temp.one('evstore:saga:child.sync')) \g /dev/null
+SELECT evstore.start_saga('parent') AS parent \gset
+SELECT evstore.run_sagas() \g /dev/null
+SELECT evstore.drop_saga('child', true) \g /dev/null
+SELECT evstore.run_sagas() \g /dev/null
+SELECT is(pg_temp.status(:'parent'), 'compensated Saga.Dropped saga "child" has been dropped', 'who waits for a saga that is dropped is told');
 
 -- ---- time, versions and priorities ----
 
