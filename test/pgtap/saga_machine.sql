@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
 \ir lib/saga_driver.sql
 
-SELECT plan(72);
+SELECT plan(74);
 
 -- A machine of these states; the first one named begins.
 CREATE FUNCTION pg_temp.machine(start text, states jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
@@ -168,6 +168,10 @@ SELECT is(pg_temp.saga_run(pg_temp.machine('P', '{"P": {"Type": "Parallel", "End
 SELECT is(pg_temp.saga_run(pg_temp.machine('P', jsonb_build_object('P', jsonb_build_object('Type', 'Parallel', 'ResultPath', NULL, 'End', true, 'Branches', jsonb_build_array(
 		pg_temp.chain('A', 'B', 'C'), pg_temp.chain('X', 'Y'))))), '{}'),
 	ARRAY['0: P[0].A#1', '0: P[1].X#1', '0: P[0].B#1', '0: P[1].Y#1', '0: P[0].C#1', '0: end succeeded {}', 'succeeded'], 'branches take turns');
+SELECT is(pg_temp.saga_run('{"StartAt": "P", "States": {"P": {"Type": "Parallel", "End": true, "ResultPath": null, "Branches": [
+		{"StartAt": "A1", "States": {"A1": {"Type": "Pass", "Next": "A2"}, "A2": {"Type": "Pass", "Next": "A3"}, "A3": {"Type": "Task", "Resource": "evstore:activity:A", "End": true}}},
+		{"StartAt": "B1", "States": {"B1": {"Type": "Pass", "Next": "B2"}, "B2": {"Type": "Task", "Resource": "evstore:activity:B", "End": true}}}]}}}'),
+	ARRAY['0: P[1].B2#1', '0: P[0].A3#1', '0: end succeeded {}', 'succeeded'], 'also where they start no steps');
 
 -- ---- Map ----
 
@@ -211,6 +215,9 @@ SELECT is(pg_temp.saga_run(pg_temp.chain('A', 'B') || '{"TimeoutSeconds": 20}', 
 	ARRAY['0: A#1', '15: B#1', '20: cancel 2 unknown', '20: StepWithdrawn B unknown', '20: end timed_out States.Timeout', 'timed_out'], 'TimeoutSeconds of the machine');
 SELECT is(pg_temp.saga_run(jsonb_build_object('asl', pg_temp.chain('A'), 'options', '{"deadline": 10}'::jsonb), '{}', '{"A": [{"ok": 1, "after": 10}]}'),
 	ARRAY['0: A#1', '10: end succeeded {"A": 1}', 'succeeded'], 'a reply that comes at the deadline is in time');
+
+SELECT is(pg_temp.saga_run(pg_temp.machine('T', pg_temp.task('T', '{"TimeoutSeconds": 10}')) || '{"TimeoutSeconds": 10}', '{}', '{"T": [{"lost": true}]}'),
+	ARRAY['0: T#1', '10: cancel 1 unknown', '10: StepWithdrawn T unknown', '10: end timed_out States.Timeout', 'timed_out'], 'what is due at the deadline is not due any more');
 
 SELECT is_empty('SELECT * FROM saga_fault', 'whatever is stored is loaded as it was, and nothing counts twice');
 SELECT finish();
