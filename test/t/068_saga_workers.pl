@@ -332,8 +332,9 @@ $node->command_ok([ 'psql', '-Xqv', 'ON_ERROR_STOP=1', '-d', $node->connstr('cop
 my $copy = session($node, 'copy');
 $copy->query("SELECT evstore.resume_saga('copied')");
 becomes('not adopted', sub { $node->reload; $copy->query("SELECT state FROM evstore.workers WHERE kind = 'dispatcher'") }, 'a copy is quiet');
-is($copy->query("SELECT count(*) FROM evstore.workers WHERE kind = 'saga'"), 0, 'it has no workers');
+becomes(0, sub { $copy->query("SELECT count(*) FROM evstore.workers WHERE kind = 'saga'") }, 'it has no workers');
 is_error($copy, 'SELECT evstore.run_sagas()', '55000', qr/this database is a copy.*adopt\(\)/s, 'nor does run_sagas() do anything there');
+is($copy->query("SELECT transitions FROM evstore.sagas WHERE saga_id = '$id'"), 0, 'nothing has been done there');
 $copy->query('SELECT evstore.adopt()');
 becomes('succeeded', sub { $copy->query("SELECT status FROM evstore.sagas WHERE saga_id = '$id'") }, 'until it is adopted: then its instances go on');
 is(status($id, 'transitions'), 0, 'those of the original are others');
