@@ -94,6 +94,7 @@ new_definition(void)
 	definition->max_data = DEFAULT_MAX_DATA;
 	definition->retention = -1;
 	definition->workers = 1;
+	definition->durable = true;
 	definition->statement_timeout = DEFAULT_STATEMENT_TIMEOUT;
 	return definition;
 }

@@ -187,6 +187,7 @@ typedef struct EvsSagaDefinition
 	int			max_data;		/* bytes of a state's input or output; default 262,144 */
 	double		retention;		/* seconds after its end that an instance is kept; -1 = for ever, the default */
 	int			workers;		/* of this saga at the same time; default 1 */
+	bool		durable;		/* transitions wait for the disk; default true */
 	double		statement_timeout;	/* seconds, of a SQL or append step; 0 = none; default 60 */
 } EvsSagaDefinition;
 

@@ -26,7 +26,7 @@
 
 static const char *const members[] = {
 	"business_key", "start_on", "correlate", "deadline", "on_deadline", "priority", "max_transitions",
-	"max_data", "retention", "workers", "statement_timeout", "resources", NULL
+	"max_data", "retention", "workers", "durable", "statement_timeout", "resources", NULL
 };
 
 static const char *const trigger_members[] = {"filter", "type", "input", "business_key", NULL};
@@ -170,6 +170,8 @@ read_limits(EvsCompiler *compiler, const EvsPart *object)
 		definition->on_deadline = EVS_DEADLINE_FAIL;
 	if (evs_part_get(object, "retention", &field) && !evs_part_is_null(&field))
 		(void) evs_part_seconds(compiler, &field, 0, MAX_RETENTION, &definition->retention);
+	if (evs_part_get(object, "durable", &field))
+		(void) evs_part_bool(compiler, &field, &definition->durable);
 	if (evs_part_get(object, "statement_timeout", &field))
 		(void) evs_part_seconds(compiler, &field, 0, SECS_PER_DAY, &definition->statement_timeout);
 }

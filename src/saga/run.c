@@ -13,13 +13,13 @@
 
 #include "access/relation.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "catalog/pg_type.h"
-#include "utils/builtins.h"
 
 #include "base/clock.h"
 #include "base/debug_point.h"
@@ -431,7 +431,8 @@ store(Run *run, Relation rel)
 	instance->transitions++;
 	instance->failures = 0;
 	set_due(run);
-	run->out->appended = evs_in_flight_here();
+	/* events that a step has appended are no part of what is done again */
+	run->out->durable = run->definition->durable || evs_in_flight_here();
 	EVS_DEBUG_POINT("saga_store");
 	evs_rows_store_instance(rel, &run->locked, run->now);
 	evs_history_write(&run->history);
@@ -517,7 +518,7 @@ evs_saga_run_one(EvsSagaRun *out)
 	out->status = EVS_SAGA_BUSY;
 	out->due = false;
 	out->next_due = DT_NOEND;
-	out->appended = false;
+	out->durable = false;
 	result = evs_rows_lock_instance(rel, &out->id, &run.locked);
 	if (result == EVS_LOCKED)
 	{

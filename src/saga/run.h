@@ -21,7 +21,7 @@ typedef struct EvsSagaRun
 	EvsSagaRunStatus status;
 	bool		due;			/* and there is more to do now */
 	TimestampTz next_due;		/* DT_NOEND: when something comes in */
-	bool		appended;		/* a step has appended events of its own */
+	bool		durable;		/* it is to wait for the disk when it commits */
 } EvsSagaRun;
 
 /*

@@ -189,17 +189,6 @@ my_buckets(void)
 
 /* ---- transactions ---- */
 
-/* Nothing in the transaction, its end included, can become another role. */
-static void
-begin(const char *what)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
-	pgstat_report_activity(STATE_RUNNING, what);
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
 /*
  * A read model that is lost in a crash is so together with its checkpoint, and
  * made again.  Events are not: who has seen one may rely on it.
@@ -207,16 +196,7 @@ begin(const char *what)
 static void
 commit(void)
 {
-	PopActiveSnapshot();
-	if (evs_in_flight_here())
-		(void) set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_LOCAL, true, 0, false);
-	CommitTransactionCommand();
-	SetUserIdAndSecContext(owner, 0);
-	/* a trigger that was deferred to the end may have SET something */
-	ResetAllOptions();
-	pgstat_report_activity(STATE_IDLE, NULL);
-	pgstat_report_stat(false);
+	evs_worker_commit(owner, evs_in_flight_here());
 }
 
 static void
@@ -272,7 +252,7 @@ unit_failed(Unit *unit, MemoryContext scratch)
 	{
 		TimestampTz retry_at;
 
-		begin("evstore: noting an error");
+		evs_worker_begin_as(owner, "evstore: noting an error");
 		retry_at = evs_projection_note_error(unit->run.projection->id, unit->run.slot, code,
 											 message);
 		commit();
@@ -296,7 +276,7 @@ run_batch(Unit *unit)
 	EvsRun	   *run = &unit->run;
 
 	pg_atomic_write_u64(&place->busy_since, (uint64) GetCurrentTimestamp());
-	begin(psprintf("evstore: projection %s, partition %d", run->projection->title, run->slot));
+	evs_worker_begin_as(owner, psprintf("evstore: projection %s, partition %d", run->projection->title, run->slot));
 	evs_projection_run(run);
 	evs_projection_report(run);
 	commit();
@@ -315,7 +295,7 @@ finish_rebuild(Unit *unit)
 {
 	bool		done;
 
-	begin(psprintf("evstore: finishing the rebuild of projection %s", unit->run.projection->title));
+	evs_worker_begin_as(owner, psprintf("evstore: finishing the rebuild of projection %s", unit->run.projection->title));
 	unit->finishing = true;
 	(void) set_config_option("lock_timeout", FINISH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
@@ -463,24 +443,12 @@ sleep_until(TimestampTz when)
 	evs_worker_sleep(ms, wait_event);
 }
 
-/* A handler that is being called is interrupted: what it has done is undone. */
-static void
-handle_sigterm(SIGNAL_ARGS)
-{
-	int			save_errno = errno;
-
-	ShutdownRequestPending = true;
-	evs_act_interrupt();
-	SetLatch(MyLatch);
-	errno = save_errno;
-}
-
 void
 evs_projection_worker_main(Datum main_arg)
 {
 	MemoryContext scratch;
 
-	database = evs_worker_begin(handle_sigterm, &place);
+	database = evs_worker_begin(evs_worker_interrupt_call, &place);
 	owner = place->owner;
 	evs_worker_set_up_session();
 	evs_worker_become(owner);

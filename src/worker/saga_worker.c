@@ -122,36 +122,6 @@ is_mine(const pg_uuid_t *id)
 
 /* ---- transactions ---- */
 
-/* Nothing in the transaction, its end included, can become another role. */
-static void
-begin(const char *what)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
-	pgstat_report_activity(STATE_RUNNING, what);
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-/*
- * What a crash takes back is done again: the step, its history and the state go
- * together.  Events that a step has appended do not: who has seen one may rely on it.
- */
-static void
-commit(bool durably)
-{
-	PopActiveSnapshot();
-	if (durably)
-		(void) set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_LOCAL, true, 0, false);
-	CommitTransactionCommand();
-	SetUserIdAndSecContext(owner, 0);
-	/* a trigger that was deferred to the end may have SET something */
-	ResetAllOptions();
-	pgstat_report_activity(STATE_IDLE, NULL);
-	pgstat_report_stat(false);
-}
-
 /* What is tried again in a moment is no news for the log. */
 static bool
 is_quiet(int sqlerrcode)
@@ -196,9 +166,9 @@ note_error(const pg_uuid_t *id, const char *message, MemoryContext scratch)
 {
 	PG_TRY();
 	{
-		begin("evstore: noting an error");
+		evs_worker_begin_as(owner, "evstore: noting an error");
 		evs_saga_note_error(id, message);
-		commit(false);
+		evs_worker_commit(owner, false);
 	}
 	PG_CATCH();
 	{
@@ -221,9 +191,9 @@ run_one(const pg_uuid_t *id, MemoryContext scratch)
 
 	PG_TRY();
 	{
-		begin("evstore: saga");
+		evs_worker_begin_as(owner, "evstore: saga");
 		evs_saga_run_one(&run);
-		commit(run.appended);
+		evs_worker_commit(owner, run.durable);
 		did = run.status != EVS_SAGA_BUSY;
 		seen_busy |= run.status == EVS_SAGA_BUSY;
 	}
@@ -243,9 +213,9 @@ look_up(EvsSagaCandidate *candidates, int max)
 {
 	int			n;
 
-	begin("evstore: looking for sagas that are due");
+	evs_worker_begin_as(owner, "evstore: looking for sagas that are due");
 	n = evs_saga_candidates(sagas, nsagas, max, candidates, &next_due);
-	commit(false);
+	evs_worker_commit(owner, false);
 	return n;
 }
 
@@ -307,14 +277,14 @@ purge_some(int64 id)
 	const EvsSaga *saga;
 	bool		more = false;
 
-	begin("evstore: removing sagas that have ended");
+	evs_worker_begin_as(owner, "evstore: removing sagas that have ended");
 	saga = evs_saga_find_kept(id);
 	if (saga != NULL)
 	{
 		more = evs_saga_purge(saga, 0, PURGE_BATCH) == PURGE_BATCH;
 		more |= evs_arrival_prune(id);
 	}
-	commit(false);
+	evs_worker_commit(owner, false);
 	return more;
 }
 
@@ -413,25 +383,13 @@ sleep_until(TimestampTz when)
 	evs_worker_sleep(ms, wait_event);
 }
 
-/* A step that is being run is interrupted: its transition has not happened. */
-static void
-handle_sigterm(SIGNAL_ARGS)
-{
-	int			save_errno = errno;
-
-	ShutdownRequestPending = true;
-	evs_act_interrupt();
-	SetLatch(MyLatch);
-	errno = save_errno;
-}
-
 void
 evs_saga_worker_main(Datum main_arg)
 {
 	MemoryContext scratch;
 	bool		busy = true;
 
-	database = evs_worker_begin(handle_sigterm, &place);
+	database = evs_worker_begin(evs_worker_interrupt_call, &place);
 	owner = place->owner;
 	evs_worker_set_up_session();
 	evs_worker_become(owner);

@@ -28,6 +28,7 @@
 
 #include "base/shmem.h"
 #include "catalog/catalog.h"
+#include "exec/act_as.h"
 #include "stream/seal.h"
 #include "worker/worker.h"
 #include "compat.h"
@@ -394,6 +395,42 @@ evs_worker_become(Oid role)
 	CommitTransactionCommand();
 	if (!exists)
 		evs_worker_end(EVS_WORKER_NONE);
+}
+
+void
+evs_worker_begin_as(Oid role, const char *what)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE);
+	pgstat_report_activity(STATE_RUNNING, what);
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+evs_worker_commit(Oid role, bool durably)
+{
+	PopActiveSnapshot();
+	if (durably)
+		(void) set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+	CommitTransactionCommand();
+	SetUserIdAndSecContext(role, 0);
+	/* a trigger that was deferred to the end may have SET something */
+	ResetAllOptions();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_stat(false);
+}
+
+void
+evs_worker_interrupt_call(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	ShutdownRequestPending = true;
+	evs_act_interrupt();
+	SetLatch(MyLatch);
+	errno = save_errno;
 }
 
 EvsWorkerState

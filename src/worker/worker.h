@@ -55,6 +55,16 @@ extern void evs_worker_set_up_session(void);
  */
 extern void evs_worker_become(Oid role);
 
+/*
+ * A transaction in which, its end included, nothing can become another role.  durably:
+ * whatever synchronous_commit is.
+ */
+extern void evs_worker_begin_as(Oid role, const char *what);
+extern void evs_worker_commit(Oid role, bool durably);
+
+/* For SIGTERM, where users' functions are called: a call is interrupted, what it has done is undone. */
+extern void evs_worker_interrupt_call(SIGNAL_ARGS);
+
 /* Throws nothing: a reason to end that lies in the database, or RUNNING. */
 extern EvsWorkerState evs_worker_reason_to_end(void);
 

@@ -4,7 +4,7 @@ SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS evstore;
 
-SELECT plan(372);
+SELECT plan(373);
 
 CREATE FUNCTION pg_temp.problems(definition json) RETURNS text LANGUAGE sql AS $$
 	SELECT coalesce(string_agg(path || CASE severity WHEN 'error' THEN ' ' ELSE ' (warning) ' END || message, '; ' ORDER BY n), '')
@@ -284,7 +284,7 @@ FROM (VALUES
 SELECT is(pg_temp.problems(definition), problems, 'options: ' || what)
 FROM (VALUES
 	('none', '{"asl": {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:pack", "Next": "B"}, "B": {"Type": "Pass", "End": true}}}, "options": {}}'::json, ''),
-	('all of them', '{"asl": {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:pack", "Next": "B"}, "B": {"Type": "Pass", "End": true}}}, "options": {"business_key": "$.order_id", "start_on": [{"filter": {"types": ["OrderPlaced"], "categories": ["order"]}, "input": "$.data", "business_key": "$.data.order_id"}, {"type": "OrderImported"}], "correlate": {"shipment.packed": "$.data.order_id", "Paid": "$.metadata[''order id'']"}, "deadline": "7 days", "on_deadline": "fail", "priority": 0, "max_transitions": 100, "max_data": 1048576, "retention": "90 days", "workers": 16, "statement_timeout": "30 s", "resources": {}}}', ''),
+	('all of them', '{"asl": {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:pack", "Next": "B"}, "B": {"Type": "Pass", "End": true}}}, "options": {"business_key": "$.order_id", "start_on": [{"filter": {"types": ["OrderPlaced"], "categories": ["order"]}, "input": "$.data", "business_key": "$.data.order_id"}, {"type": "OrderImported"}], "correlate": {"shipment.packed": "$.data.order_id", "Paid": "$.metadata[''order id'']"}, "deadline": "7 days", "on_deadline": "fail", "priority": 0, "max_transitions": 100, "max_data": 1048576, "retention": "90 days", "workers": 16, "durable": false, "statement_timeout": "30 s", "resources": {}}}', ''),
 	('on_deadline of compensate', '{"asl": {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:pack", "Next": "B"}, "B": {"Type": "Pass", "End": true}}}, "options": {"deadline": 0.5, "on_deadline": "compensate"}}', ''),
 	('retention for ever', '{"asl": {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:pack", "Next": "B"}, "B": {"Type": "Pass", "End": true}}}, "options": {"retention": null}}', ''),
 	('retention of nothing', '{"asl": {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:pack", "Next": "B"}, "B": {"Type": "Pass", "End": true}}}, "options": {"retention": 0, "statement_timeout": 0}}', ''),
@@ -327,6 +327,7 @@ FROM (VALUES
 	('retention that is negative', '{"asl": {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:pack", "Next": "B"}, "B": {"Type": "Pass", "End": true}}}, "options": {"retention": -1}}', '$.options.retention must be a number of seconds between 0 and 3155760000, or an interval as text'),
 	('workers of none', '{"asl": {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:pack", "Next": "B"}, "B": {"Type": "Pass", "End": true}}}, "options": {"workers": 0}}', '$.options.workers must be a whole number between 1 and 16'),
 	('too many workers', '{"asl": {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:pack", "Next": "B"}, "B": {"Type": "Pass", "End": true}}}, "options": {"workers": 17}}', '$.options.workers must be a whole number between 1 and 16'),
+	('durable that is no boolean', '{"asl": {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:pack", "Next": "B"}, "B": {"Type": "Pass", "End": true}}}, "options": {"durable": "on"}}', '$.options.durable must be true or false'),
 	('statement_timeout that is negative', '{"asl": {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:pack", "Next": "B"}, "B": {"Type": "Pass", "End": true}}}, "options": {"statement_timeout": -1}}', '$.options.statement_timeout must be a number of seconds between 0 and 86400, or an interval as text'),
 	('statement_timeout of more than a day', '{"asl": {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "evstore:activity:pack", "Next": "B"}, "B": {"Type": "Pass", "End": true}}}, "options": {"statement_timeout": 86401}}', '$.options.statement_timeout must be a number of seconds between 0 and 86400, or an interval as text')
 ) AS c (what, definition, problems);

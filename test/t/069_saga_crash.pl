@@ -652,13 +652,15 @@ note 'steps by outcome: ' . $session->query(
 
 # Nothing writes the log but who must: its writer is stopped, and who fetches does not wait
 # for it at his own commit.
-$session->query($_) for qq(SELECT evstore.create_saga('deliver', '{"StartAt": "Deliver", "States": {
-		"Deliver": {"Type": "Task", "Resource": "evstore:activity:deliver", "End": true}}}'));
+$session->query($_) for q(SELECT evstore.create_saga('deliver', '{"asl": {"StartAt": "Deliver", "States": {
+		"Deliver": {"Type": "Task", "Resource": "evstore:activity:deliver", "End": true}}}, "options": {"durable": false}}')),
+	q(SELECT evstore.create_saga('keep', '{"StartAt": "Keep", "States": {
+		"Keep": {"Type": "Task", "Resource": "evstore:activity:keep", "End": true}}}'));
 
 sub start_delivery
 {
-	my ($session) = @_;
-	my $id = $session->query("SELECT evstore.start_saga('deliver')");
+	my ($session, $saga) = @_;
+	my $id = $session->query("SELECT evstore.start_saga('" . ($saga // 'deliver') . "')");
 
 	# looking does not write the log
 	poll(sub { $session->query("SELECT count(*) FROM evstore.saga_step WHERE saga_id = '$id'") == 1 }) or die 'no worker begins the step';
@@ -671,6 +673,8 @@ sub start_delivery
 	my ($log_writer) = grep { title($_) =~ /walwriter/ } children($node->{_pid});
 
 	kill 'STOP', $log_writer;
+	my $kept = start_delivery($session, 'keep');
+	my $token = $session->query("SELECT token FROM evstore.saga_step WHERE saga_id = '$kept'");
 	my @ids = start_delivery($session);
 	hold($holder, 'task_found');
 	$fetcher->send(q(SELECT token, saga_id FROM evstore.fetch_tasks('deliver', 'worker', 10)));
@@ -684,6 +688,7 @@ sub start_delivery
 	$_->close for $session, $fetcher;
 
 	$session = wait_for_server($node, $chaos);
+	is($session->query("SELECT token FROM evstore.saga_step WHERE saga_id = '$kept'"), $token, 'a transition is durable unless its saga says otherwise');
 	is($session->try("SELECT evstore.complete_task('$_->[0]', '{\"by\": \"$_->[1]\"}')"), '', 'a crash does not take back a task that was handed out') for @tasks;
 	kill_server($node, 'everything');
 	$session->close;

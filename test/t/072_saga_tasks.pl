@@ -69,8 +69,8 @@ sub status_becomes
 }
 
 $observer->query(
-	q{SELECT evstore.create_saga('s', '{"StartAt": "Do", "States": {"Do":
-		{"Type": "Task", "Resource": "evstore:activity:do", "End": true}}}')});
+	q{SELECT evstore.create_saga('s', '{"asl": {"StartAt": "Do", "States": {"Do":
+		{"Type": "Task", "Resource": "evstore:activity:do", "End": true}}}, "options": {"durable": false}}')});
 
 # ---- woken ----
 
