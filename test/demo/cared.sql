@@ -36,4 +36,4 @@ FROM (SELECT DISTINCT ON (status) * FROM evstore.sagas WHERE saga = 'care' ORDER
 WHERE h.type NOT IN ('StepStarted')
 GROUP BY s.saga_id ORDER BY max(s.status);
 
-SELECT demo.note(line) FROM regexp_split_to_table(evstore.saga_graph('care'), E'\n') AS line;
+SELECT demo.note(line) FROM regexp_split_to_table(rtrim(evstore.saga_graph('care'), E'\n'), E'\n') AS line;
