@@ -10,6 +10,11 @@
  * after (nats_expect.c).  Messages are sent strictly in that order, on one
  * connection, and so arrive in it.
  *
+ * A server that has just started refuses messages until it has read the stream,
+ * and stores those behind them that were on their way.  So the first message is
+ * sent alone, on each connection, and again after an answer that nobody is
+ * there; the others wait until one was stored.
+ *
  * Nats-Msg-Id is the event's id: what comes again within the stream's duplicate
  * window is acknowledged as a duplicate.
  *
@@ -62,8 +67,10 @@ comes_after(const EvsNatsSlot *slot, const EvsNatsSlot *other)
 
 /*
  * What comes after a failed message of its key must not arrive: the host will
- * submit it again, after that one.  This is about what waits already, and
- * comes_too_early() about what is submitted until the host knows.
+ * submit it again, after that one.  This is about what waits already, or is sent
+ * and may have to be sent again; comes_too_early() is about what is submitted
+ * until the host knows.  Either is decided at once, since the failed one is
+ * forgotten as soon as its result has been taken.
  */
 static void
 hold_key(EvsNats *sink, const EvsNatsSlot *failed)
@@ -72,7 +79,8 @@ hold_key(EvsNats *sink, const EvsNatsSlot *failed)
 	{
 		EvsNatsSlot *slot = evs_nats_slot(sink, serial);
 
-		if (slot->state == EVS_NATS_WAITING && comes_after(slot, failed))
+		if ((slot->state == EVS_NATS_WAITING || slot->state == EVS_NATS_SENT) &&
+			comes_after(slot, failed))
 			slot->held = true;
 	}
 }
@@ -80,8 +88,8 @@ hold_key(EvsNats *sink, const EvsNatsSlot *failed)
 static bool
 comes_too_early(EvsNats *sink, const EvsNatsSlot *slot)
 {
-	if (slot->held || sink->nfailed == 0)
-		return slot->held;
+	if (sink->nfailed == 0)
+		return false;
 	for (uint64_t serial = sink->head; serial < slot->serial; serial++)
 	{
 		EvsNatsSlot *other = evs_nats_slot(sink, serial);
@@ -129,6 +137,8 @@ evs_nats_complete_all(EvsNats *sink, bool also_sent, evs_sink_class result, int 
 	{
 		EvsNatsSlot *slot = evs_nats_slot(sink, serial);
 
+		if (slot->state == EVS_NATS_SENT && !also_sent && comes_too_early(sink, slot))
+			slot->held = true;
 		if (slot->state != EVS_NATS_WAITING && (!also_sent || slot->state != EVS_NATS_SENT))
 			continue;
 		slot->held = false;
@@ -194,9 +204,8 @@ send_message(EvsNats *sink, EvsNatsSlot *slot)
 	char		subject[EVS_NATS_SUBJECT_MAX];
 	const char *wrong;
 
-	if (comes_too_early(sink, slot))
+	if (slot->held)
 	{
-		slot->held = true;
 		evs_nats_complete(sink, slot, EVS_SINK_RETURNED, 0,
 						  "an earlier message of its key has failed");
 		return true;
@@ -238,7 +247,8 @@ pump(EvsNats *sink)
 	{
 		EvsNatsSlot *slot = evs_nats_slot(sink, sink->next);
 
-		if (slot->state == EVS_NATS_WAITING && !send_message(sink, slot))
+		if (slot->state == EVS_NATS_WAITING &&
+			((!sink->proven && sink->nsent > 0) || !send_message(sink, slot)))
 			break;
 		sink->next++;
 	}
@@ -256,6 +266,7 @@ take_ack(EvsNats *sink, const EvsNatsMessage *message)
 	char		number[32];
 	EvsNatsSlot *slot;
 	EvsNatsAck	ack;
+	evs_sink_class result;
 	uint64_t	serial;
 
 	snprintf(number, sizeof(number), "%.*s", (int) message->token_length - 1, message->token + 1);
@@ -266,10 +277,15 @@ take_ack(EvsNats *sink, const EvsNatsMessage *message)
 	if (slot->state != EVS_NATS_SENT)
 		return;
 	evs_nats_read_ack(message, &ack);
+	if (ack.stored)
+		sink->proven = true;
 	if (evs_nats_expect_answered(sink, slot, &ack))
 		return;
-	evs_nats_complete(sink, slot, evs_nats_classify(&ack),
-					  ack.err_code > 0 ? ack.err_code : ack.status, "%s", ack.description);
+	result = evs_nats_classify(&ack);
+	if (result == EVS_SINK_RETRY_SINK)
+		sink->proven = false;
+	evs_nats_complete(sink, slot, result, ack.err_code > 0 ? ack.err_code : ack.status, "%s",
+					  ack.description);
 }
 
 static void
@@ -325,6 +341,7 @@ on_lost(void *arg, const char *why)
 	EvsNats    *sink = arg;
 
 	evs_nats_expect_forget(sink);
+	sink->proven = false;
 	if (why == NULL)
 		return;
 	evs_nats_complete_all(sink, true, EVS_SINK_RETRY_SINK, 0, why);
@@ -458,8 +475,8 @@ submit(void *state, const evs_sink_message *messages, int n)
 
 		slot->message = (const evs_sink_message *) message;
 		slot->state = EVS_NATS_WAITING;
-		slot->held = false;
 		slot->serial = sink->tail++;
+		slot->held = comes_too_early(sink, slot);
 		evs_nats_claim_submitted(&sink->claim, slot->message);
 		message += slot->message->size;
 	}

@@ -24,7 +24,7 @@ typedef struct EvsNatsSlot
 {
 	const evs_sink_message *message;
 	EvsNatsSlotState state;
-	bool		held;			/* an earlier one of its key has failed */
+	bool		held;			/* an earlier one of its key has failed: it is not sent (again) */
 	uint64_t	serial;
 	int64_t		deadline;		/* SENT: of the acknowledgement */
 	uint64_t	expected;		/* SENT: what the stream's last sequence should be */
@@ -99,6 +99,7 @@ typedef struct EvsNats
 	uint64_t	next;			/* no slot before it is WAITING */
 	uint64_t	tail;
 	int			nsent;
+	bool		proven;			/* the stream takes messages: many may be in flight */
 	int			nfailed;		/* DONE without success */
 
 	/* Serial numbers of those that are DONE, in the order of their results: a ring. */

@@ -338,6 +338,49 @@ for my $expect (qw(none sequence subject))
 	is_whole("$expect: all there, once and in order", $stream, 1, $n);
 }
 
+# The relay takes one result at a time, and submits more in between: what has failed with
+# the connection, and what was submitted before that was known, go again in order.
+for my $expect (qw(none sequence subject))
+{
+	my $n = 12000;
+	my $stream = "slow-$expect";
+
+	new_stream($stream);
+	$run = start_harness("--messages=$n", '--rate=8000', '--give-up=60', '--max=1', '--retry-delay=0',
+		settings($stream, "expect=$expect"));
+	for my $share (0.2, 0.6)
+	{
+		poll(sub { count($stream) >= $n * $share }) or die 'nothing arrives';
+		end_program($server{pid});
+		start_server();
+	}
+	finish_harness($run);
+	is($run->{status}, 0, "$expect, one result at a time: the server is killed") or diag($run->{out});
+	is_whole("$expect, one result at a time: all there, once and in order", $stream, 1, $n);
+}
+
+# A server that refuses some messages for a moment, and takes what comes after them.  It
+# is a double, since the moment cannot be chosen with the real one.
+for (
+	[ 'none', '1-40', 'a server that has just started' ],
+	[ 'sequence', '1-40', 'a server that has just started' ],
+	[ 'sequence', '100-139', 'a stream that is away for a moment' ])
+{
+	my ($expect, $refused, $name) = @$_;
+	my $log = "$dir/double.log";
+	my $pid = open my $double, '-|', $^X, "$FindBin::Bin/../tools/nats_server.pl", "--log=$log",
+	  "--refuse=$refused" or die "fork: $!";
+	my ($port) = <$double> =~ /^port=(\d+)$/ or die 'the double does not start';
+
+	$run = harness('--messages=500', '--keys=1', '--batch=500', '--topic=x', $module,
+		"url=nats://127.0.0.1:$port", 'stream=s', "expect=$expect");
+	kill 'KILL', $pid;
+	close $double;
+	is($run->{status}, 0, "$expect, $name: all delivered") or diag($run->{out});
+	like($run->{results}, qr/ retry_sink 503 /, "$expect, $name: some were refused");
+	is(slurp_file($log), join('', map { "$_\n" } 1 .. 500), "$expect, $name: once and in order");
+}
+
 # A server that is to be shut down is left for the other one, and nobody notices.  Each
 # has a stream of its own: together they have everything.
 {

@@ -74,6 +74,7 @@ static uint64_t scan;
 static int	next_rotation;
 static bool fatal;
 static bool paused;
+static int64_t last_failure_us;	/* when the last failure was reported */
 static bool holding;			/* CAP_RESUMES: one has failed, nothing is submitted */
 static FILE *log_file;
 
@@ -330,9 +331,12 @@ apply(const evs_sink *sink, int64_t index, const evs_sink_result *result, int64_
 		case EVS_SINK_RETURNED:
 			message->state = WAITING;
 			message->again = message->attempt > 0;
-			if (!holding)
+			/* One that is returned is a reason to return those after it. */
+			if (last_failure_us < message->submitted_us)
 				violation("message at %lld is returned, but none before it has failed",
 						  (long long) message_position(index));
+			else
+				last_failure_us = now;
 	}
 	if (message->state == DELIVERED || message->state == PARKED)
 		ndone++;
@@ -392,6 +396,8 @@ take_result(const evs_sink *sink, const evs_sink_result *result, int64_t now)
 	message->batch = NULL;
 	if (key != NULL)
 		key->in_flight--;
+	if (result->result > EVS_SINK_DUPLICATE && result->result != EVS_SINK_RETURNED)
+		last_failure_us = now;
 	if (sink->caps & EVS_SINK_CAP_RESUMES &&
 		(result->result == EVS_SINK_RETRY || result->result == EVS_SINK_PERMANENT))
 		holding = true;
