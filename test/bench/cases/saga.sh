@@ -22,12 +22,12 @@ case_saga() {
 prepare_sagas() {
 	evstore_database saga
 	sql -d saga -o /dev/null <<-'END'
-		CREATE TABLE booking (id bigserial PRIMARY KEY, what text NOT NULL, trip text NOT NULL);
+		CREATE TABLE public.booking (id bigserial PRIMARY KEY, what text NOT NULL, trip text NOT NULL);
 		CREATE FUNCTION book(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 		DECLARE
 			id bigint;
 		BEGIN
-			INSERT INTO booking (what, trip) VALUES (p ->> 'what', p ->> 'trip') RETURNING booking.id INTO id;
+			INSERT INTO public.booking (what, trip) VALUES (p ->> 'what', p ->> 'trip') RETURNING booking.id INTO id;
 			RETURN jsonb_build_object('booking', id);
 		END $$;
 		SELECT evstore.create_saga(name, jsonb_build_object('asl', asl, 'options', jsonb_build_object('durable', name = 'trip')))
