@@ -6,7 +6,7 @@
  * the session meets no other role's.  Each role has as many workers as its
  * projections have partitions, if evstore.max_workers allows.  If it does not,
  * the number is divided among the roles; roles that get none take turns, a second
- * each.
+ * each at least: a turn waits for the workers that start.
  *
  * A relay has a worker of its own, and counts as a role with one partition.  So do the
  * sagas of a role, but that they may want more than one worker at the same time.
@@ -32,6 +32,12 @@
 /* A batch that takes longer is the others' business, in microseconds. */
 #define LONG_BATCH 200000
 
+/* Workers run so long before the turn passes on, in microseconds. */
+#define TURN 1000000
+
+/* It does so in any case after this, when one cannot start or does not end. */
+#define TURN_MAX 30000000
+
 typedef struct Owner
 {
 	Oid			role;
@@ -46,6 +52,7 @@ typedef struct Owner
 
 static uint64 seen_version = 0;
 static uint32 turn = 0;
+static TimestampTz turn_began = 0;
 
 /* ---- who wants workers ---- */
 
@@ -132,16 +139,53 @@ list_owners(void)
 	return add_sagas(owners);
 }
 
+/* ---- turns ---- */
+
+/* Has it yet to become what it is to be, or run for its time? */
+static bool
+needs_time(EvsPoolSlot *place, TimestampTz now)
+{
+	EvsWorkerSlot worker = evs_worker_look(&place->worker);
+
+	return place->stop_wanted || worker.state == EVS_WORKER_STARTING ||
+		(worker.state == EVS_WORKER_RUNNING && now - worker.started_at < TURN);
+}
+
+/* A machine may need longer to start a worker than a turn is to last. */
+static bool
+turn_is_over(EvsSharedDatabase *database, TimestampTz now)
+{
+	EvsPoolSlot *pool = evs_shmem_pool(evs_shmem());
+
+	if (now - turn_began >= TURN_MAX)
+		return true;
+	for (int i = 0; i < evs_shmem()->npool; i++)
+		if (pool[i].database == database->oid && needs_time(&pool[i], now))
+			return false;
+	return now - turn_began >= TURN;
+}
+
+static void
+pass_on_turn(EvsSharedDatabase *database)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!turn_is_over(database, now))
+		return;
+	turn++;
+	turn_began = now;
+}
+
 /* One each, beginning with whose turn it is, as long as there are any. */
 static void
-set_targets(List *owners)
+set_targets(EvsSharedDatabase *database, List *owners)
 {
 	int			left = evs_guc_max_workers;
 	int			n = list_length(owners);
 	bool		any = n > 0;
 
 	if (n > left)
-		turn++;
+		pass_on_turn(database);
 	while (any && left > 0)
 	{
 		any = false;
@@ -340,7 +384,7 @@ evs_pool_manage(EvsSharedDatabase *database, bool look)
 		return;
 	seen_version = version;
 	owners = list_owners();
-	set_targets(owners);
+	set_targets(database, owners);
 	forget_lost(database);
 	end_surplus(database, owners);
 	restart_failed(database);

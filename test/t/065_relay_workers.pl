@@ -229,12 +229,21 @@ $session->query("SELECT evstore.drop_relay(x) FROM unnest(ARRAY['blocked', 'soon
 
 $node->append_conf('postgresql.conf', "evstore.max_workers = 2\n");
 $node->reload;
-becomes('2', sub { $session->query("SELECT count(pid) FROM evstore.relays") }, 'with fewer workers than relays some wait', 60);
+becomes('2', sub { $session->query("SELECT count(pid) FROM evstore.relays") }, 'with fewer workers than relays some wait', 180);
 append(5);
-becomes('0', sub { $session->query("SELECT sum(lag_events) FROM evstore.relays") }, '... and have their turn', 60);
+becomes('0', sub { $session->query("SELECT sum(lag_events) FROM evstore.relays") }, '... and have their turn', 180);
+# two at a time, and each for a second at least: so many there can be, on a slow machine fewer
+my %turns;
+my $began = $session->query('SELECT clock_timestamp()');
+poll(sub {
+	$turns{$_}++ for split /\n/, $session->query('SELECT pid FROM evstore.relays WHERE pid IS NOT NULL');
+	return keys %turns >= 12;
+});
+my $seconds = $session->query("SELECT extract(epoch FROM clock_timestamp() - '$began')");
+cmp_ok(scalar(keys %turns), '<=', 2 * $seconds + 4, '... which is not over before it has begun');
 $node->append_conf('postgresql.conf', "evstore.max_workers = 12\n");
 $node->reload;
-becomes('6', sub { $session->query("SELECT count(pid) FROM evstore.relays") }, 'with more all have one', 60);
+becomes('6', sub { $session->query("SELECT count(pid) FROM evstore.relays") }, 'with more all have one', 180);
 $session->query("SELECT evstore.drop_relay('r_$_')") for 1 .. 5;
 
 # ---- databases ----
