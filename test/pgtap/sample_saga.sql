@@ -234,7 +234,44 @@ SELECT throws_ok(format('SELECT evstore.complete_task(%L, %L)', :'token', :'outp
 CALL pg_temp.work_until('none');
 SELECT is((SELECT s.status FROM evstore.sagas AS s WHERE s.saga_id = :'slow'), 'compensated', 'and does not wake it');
 
+-- ---- a document of Step Functions, as it was written for them ----
+
+\set document `cat ../data/asl/valid_order.json`
+SELECT evstore.create_saga('step_functions', :'document') \g /dev/null
+
+-- Do what comes, until one is to fail, and go on after that
+CREATE FUNCTION pg_temp.perform(id uuid, failing text DEFAULT NULL, error text DEFAULT NULL) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+	done text[] := '{}';
+	open record;
+	task record;
+BEGIN
+	LOOP
+		PERFORM evstore.run_sagas(saga => 'step_functions');
+		SELECT t.name, t.state INTO open FROM evstore.saga_steps AS t WHERE t.saga_id = id AND t.status = 'running';
+		EXIT WHEN NOT FOUND;
+		SELECT * INTO task FROM evstore.fetch_tasks(open.name, 'tester');
+		done := done || format('%s: %s', open.state, open.name);
+		IF open.state = failing THEN
+			PERFORM evstore.fail_task(task.token, error, 'as it happens');
+		ELSE
+			PERFORM evstore.complete_task(task.token, task.input || jsonb_build_object(lower(open.name), true));
+		END IF;
+	END LOOP;
+	RETURN done || (SELECT concat_ws(' ', s.status, s.output) FROM evstore.sagas AS s WHERE s.saga_id = id);
+END $$;
+SELECT is(pg_temp.perform(evstore.start_saga('step_functions', '{"id": 1}')), ARRAY['CreateOrder: CreateOrder', 'ReserveInventory: ReserveInventory',
+	'ProcessPayment: ProcessPayment', 'PublishOrderCompleted: PublishEvent',
+	'succeeded {"data": {"id": 1, "createorder": true, "processpayment": true, "reserveinventory": true}, "eventType": "OrderCompleted", "publishevent": true}'],
+	'all of its tasks are activities, named by the last part of their resource');
+SELECT is(pg_temp.perform(evstore.start_saga('step_functions', '{"id": 2}'), 'ProcessPayment', 'PaymentFailed'), ARRAY['CreateOrder: CreateOrder',
+	'ReserveInventory: ReserveInventory', 'ProcessPayment: ProcessPayment', 'ReleaseInventoryAndCancel: ReleaseInventory', 'failed'], 'its way for a payment that fails');
+SELECT is(pg_temp.perform(evstore.start_saga('step_functions', '{"id": 3}'), 'ReserveInventory', 'InsufficientInventory'), ARRAY['CreateOrder: CreateOrder',
+	'ReserveInventory: ReserveInventory', 'failed'], 'and for stock that is short');
+SELECT is(pg_temp.perform(evstore.start_saga('step_functions', '{"id": 4}'), 'ReserveInventory', 'SomethingElse'), ARRAY['CreateOrder: CreateOrder',
+	'ReserveInventory: ReserveInventory', 'failed'], 'an error that it does not catch');
+
 SELECT evstore.uninstall_sample() \g /dev/null
-SELECT is((SELECT array_agg(d.saga) FROM evstore.saga_definitions AS d), '{remote_order}', 'the saga goes with the sample');
+SELECT is((SELECT array_agg(d.saga ORDER BY d.saga) FROM evstore.saga_definitions AS d), '{remote_order,step_functions}', 'the saga goes with the sample');
 
 SELECT * FROM finish();

@@ -95,6 +95,14 @@ END
 
 # ---- what is valid ----
 
+sub errors_in
+{
+	my ($session, $document) = @_;
+
+	return $session->query(
+		"SELECT count(*) FILTER (WHERE v.severity = 'error') FROM evstore.validate_saga(\$evs\$$document\$evs\$) v");
+}
+
 # Documents of the tests: valid, not valid, and those that are valid but refused, since they
 # are about what evstore does not do, or mistakes that the validator does not see.
 my @files = sort glob "$data/*.json";
@@ -105,21 +113,50 @@ my $session = session($node, 'sagas');
 for my $i (0 .. $#files)
 {
 	my ($name, $kind) = $files[$i] =~ m{((valid|invalid|refused)_[^/]+)\.json$};
-	my $errors = $session->query(
-		"SELECT count(*) FILTER (WHERE v.severity = 'error') FROM evstore.validate_saga(\$evs\$$texts[$i]\$evs\$) v");
+	my $errors = errors_in($session, $texts[$i]);
 	is($errors > 0 ? 'refused' : 'taken', $kind eq 'valid' ? 'taken' : 'refused', "$name by validate_saga()");
 	is($verdicts[$i]{valid} ? 'valid' : 'invalid', $kind eq 'invalid' ? 'invalid' : 'valid', "$name by asl-validator")
 	  or diag explain $verdicts[$i]{errors};
 }
 
-# The ASL of all that the extension and its documentation define.
-my $sample = $session->query(<<'END');
-SELECT evstore.install_sample();
-SELECT d.definition -> 'asl' FROM evstore.saga_definitions AS d
-END
-$sample =~ s/^\n//;
-my ($verdict) = oracle('validate', $sample);
-ok($verdict->{valid}, 'asl-validator accepts the saga of the sample') or diag explain $verdict;
+# Documents that stand in the text of a file: objects with a member StartAt.
+sub documents_in
+{
+	my ($file) = @_;
+	my $text = slurp_file($file);
+	my @found;
+
+	while ($text =~ /"StartAt"/g)
+	{
+		my ($at, $depth) = ($-[0], 1);
+		$depth += substr($text, --$at, 1) eq '}' ? 1 : substr($text, $at, 1) eq '{' ? -1 : 0 while $at > 0 && $depth > 0;
+		my $document = eval { (JSON::PP->new->utf8->decode_prefix(substr($text, $at) =~ s/''/'/gr))[0] };
+		push @found, $document if $document && exists $document->{States};
+	}
+	return @found;
+}
+
+my $root = "$FindBin::Bin/../..";
+my %documents = map { my $file = $_; ($file =~ s{^\Q$root\E/}{}r => [ documents_in($file) ]) }
+  "$root/README.md", glob("$root/docs/*/*.md $root/test/demo/*.sql");
+my @names = map { ($_) x @{ $documents{$_} } } sort keys %documents;
+my @written = map { @{ $documents{$_} } } sort keys %documents;
+# and that of the sample, as it is stored
+$session->query('SELECT evstore.install_sample()');
+push @names, 'the sample';
+push @written, $json->decode($session->query("SELECT d.definition -> 'asl' FROM evstore.saga_definitions AS d"));
+cmp_ok(scalar @written, '>=', 8, 'documents of the documentation, the demo and the sample');
+@verdicts = oracle('validate', map { $json->encode($_) } @written);
+# some show what is wrong
+my $taken = 0;
+for my $i (0 .. $#written)
+{
+	my $errors = errors_in($session, $json->encode($written[$i]));
+	is($verdicts[$i]{valid} ? 'valid' : 'invalid', $errors > 0 ? 'invalid' : 'valid', "one of $names[$i] by asl-validator")
+	  or diag explain $verdicts[$i];
+	$taken += $errors == 0;
+}
+cmp_ok($taken, '>', $#written - 3, 'nearly all of them are valid');
 $session->close;
 
 # ---- what comes out ----
