@@ -13,12 +13,12 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "base/errors.h"
 #include "catalog/catalog.h"
+#include "catalog/kept.h"
 #include "exec/spi.h"
 #include "projection/definition.h"
 #include "subscription/definition.h"
@@ -129,25 +129,9 @@ evs_projection_list(void)
 List *
 evs_projection_kept(void)
 {
-	static List *kept = NIL;
-	static uint64 kept_version = 0;
-	static MemoryContext context = NULL;
-	uint64		current = evs_projection_version();
-	MemoryContext old;
+	static EvsKept kept = {.name = "projections", .load = evs_projection_list};
 
-	if (kept_version == current)
-		return kept;
-	if (context == NULL)
-		context = AllocSetContextCreate(TopMemoryContext, "evstore projections",
-										ALLOCSET_SMALL_SIZES);
-	kept = NIL;
-	kept_version = 0;
-	MemoryContextReset(context);
-	old = MemoryContextSwitchTo(context);
-	kept = evs_projection_list();
-	MemoryContextSwitchTo(old);
-	kept_version = current;
-	return kept;
+	return evs_kept(&kept, evs_projection_version());
 }
 
 EvsProjection *

@@ -10,10 +10,10 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/memutils.h"
 
 #include "base/errors.h"
 #include "catalog/catalog.h"
+#include "catalog/kept.h"
 #include "exec/spi.h"
 #include "relay/definition.h"
 #include "subscription/definition.h"
@@ -137,24 +137,9 @@ evs_relay_list(void)
 List *
 evs_relay_kept(void)
 {
-	static List *kept = NIL;
-	static uint64 kept_version = 0;
-	static MemoryContext context = NULL;
-	uint64		current = evs_relay_version();
-	MemoryContext old;
+	static EvsKept kept = {.name = "relays", .load = evs_relay_list};
 
-	if (kept_version == current)
-		return kept;
-	if (context == NULL)
-		context = AllocSetContextCreate(TopMemoryContext, "evstore relays", ALLOCSET_SMALL_SIZES);
-	kept = NIL;
-	kept_version = 0;
-	MemoryContextReset(context);
-	old = MemoryContextSwitchTo(context);
-	kept = evs_relay_list();
-	MemoryContextSwitchTo(old);
-	kept_version = current;
-	return kept;
+	return evs_kept(&kept, evs_relay_version());
 }
 
 EvsRelay *

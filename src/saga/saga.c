@@ -19,6 +19,7 @@
 
 #include "base/errors.h"
 #include "catalog/catalog.h"
+#include "catalog/kept.h"
 #include "exec/spi.h"
 #include "saga/saga.h"
 #include "compat.h"
@@ -71,24 +72,9 @@ list_sagas(void)
 List *
 evs_saga_kept(void)
 {
-	static List *kept = NIL;
-	static uint64 kept_version = 0;
-	static MemoryContext context = NULL;
-	uint64		current = evs_saga_version();
-	MemoryContext old;
+	static EvsKept kept = {.name = "sagas", .load = list_sagas};
 
-	if (kept_version == current)
-		return kept;
-	if (context == NULL)
-		context = AllocSetContextCreate(TopMemoryContext, "evstore sagas", ALLOCSET_SMALL_SIZES);
-	kept = NIL;
-	kept_version = 0;
-	MemoryContextReset(context);
-	old = MemoryContextSwitchTo(context);
-	kept = list_sagas();
-	MemoryContextSwitchTo(old);
-	kept_version = current;
-	return kept;
+	return evs_kept(&kept, evs_saga_version());
 }
 
 const EvsSaga *
