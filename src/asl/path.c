@@ -49,12 +49,6 @@ evs_asl_path_text(const EvsAslPath *path)
 	return path->text;
 }
 
-const char *
-evs_asl_path_variable(const EvsAslPath *path)
-{
-	return path->variable;
-}
-
 /* ---- definite paths ---- */
 
 static Jsonb *

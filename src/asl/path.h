@@ -22,9 +22,6 @@ extern bool evs_asl_path_is_reference(const EvsAslPath *path);
 extern bool evs_asl_path_is_definite(const EvsAslPath *path);
 extern const char *evs_asl_path_text(const EvsAslPath *path);
 
-/* Of a path whose root is $variable: its name; else NULL. */
-extern const char *evs_asl_path_variable(const EvsAslPath *path);
-
 /*
  * What it names; NULL: a definite path names nothing there.  Of an indefinite one NULL
  * means that it finds too much, which is States.DataLimitExceeded.  It may be a document

@@ -63,16 +63,6 @@ evs_spi_run(const char *sql)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
 }
 
-void
-evs_spi_run_alone(const char *sql)
-{
-	EvsSpi		spi;
-
-	evs_spi_begin(&spi, false);
-	evs_spi_run(sql);
-	evs_spi_end(&spi);
-}
-
 uint64
 evs_spi_run_args(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
 {

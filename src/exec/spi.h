@@ -28,9 +28,6 @@ extern void evs_spi_quiet_event_triggers(void);
 /* Run one utility or DML statement without parameters. */
 extern void evs_spi_run(const char *sql);
 
-/* The same as the current user, begin and end included. */
-extern void evs_spi_run_alone(const char *sql);
-
 /* Run one statement with parameters; returns the number of rows. */
 extern uint64 evs_spi_run_args(const char *sql, int nargs, Oid *types,
 							   Datum *values, const char *nulls);
