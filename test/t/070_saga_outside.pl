@@ -1,7 +1,9 @@
 # Sagas against other programs that know the Amazon States Language, from npm: what is
 # valid, and what comes out.
 #
-# EVS_ASL_SEED and EVS_ASL_COUNT choose the documents that are made at random.
+# EVS_ASL_SEED and EVS_ASL_COUNT choose the documents that are made at random. They are the
+# same in each run unless told, since the programs have limits of their own that a document
+# may meet.
 
 use strict;
 use warnings;
@@ -12,7 +14,7 @@ use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $seed = $ENV{EVS_ASL_SEED} // time % 1_000_000;
+my $seed = $ENV{EVS_ASL_SEED} // 1;
 my $count = $ENV{EVS_ASL_COUNT} // 1500;
 my $tools = "$FindBin::Bin/../tools/asl";
 my $data = "$FindBin::Bin/../data/asl";

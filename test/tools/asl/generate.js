@@ -50,7 +50,8 @@ const calls = [
 	() => `States.Format(${literal(text())})`,
 	() => `States.Format('{}-{}', $.m, States.JsonToString($.b))`,
 	() => `States.StringToJson(States.JsonToString($.list))`,
-	() => `States.Array($.n, ${literal(text())}, null, ${number()})`,
+	// integers: the validator's grammar has no fractions
+	() => `States.Array($.n, ${literal(text())}, null, ${Math.trunc(number())})`,
 	() => `States.Array()`,
 	() => `States.ArrayPartition($.list, $.m)`,
 	() => `States.ArrayContains($.list, ${below(4)})`,
