@@ -31,12 +31,18 @@ DATA_built = $(SQL_INSTALL) $(SQL_UPDATES)
 HEADERS_evstore = src/include/evstore_sink.h
 PKG_CONFIG ?= pkg-config
 SINK_PACKAGES_http = libcurl >= 7.87 libcrypto
-SINK_PACKAGES_nats = libssl libcrypto
+SINK_PACKAGES_kafka = rdkafka >= 2.0
+$(foreach s,amqp mqtt nats redis,$(eval SINK_PACKAGES_$(s) = libssl libcrypto))
 SINK_PACKAGES_postgres = libpq
-SINK_OBJS_nats = src/sinks/sink_resolve.o src/sinks/sink_json.o
+SINK_CLIENT = src/sinks/sink_flight.o src/sinks/sink_link.o src/sinks/sink_resolve.o src/sinks/sink_tls.o
+SINK_OBJS_amqp = $(SINK_CLIENT)
+SINK_OBJS_mqtt = $(SINK_CLIENT)
+SINK_OBJS_nats = $(SINK_CLIENT) src/sinks/sink_json.o
+SINK_OBJS_redis = $(SINK_CLIENT)
 SINK_OBJS_postgres = src/sinks/sink_resolve.o src/sinks/sink_json.o
-# Threads that look up names must not lose their code when the module is closed.
+# Threads must not lose their code when the module is closed.
 SINK_LDFLAGS_http = -Wl,-z,nodelete
+SINK_LDFLAGS_kafka = -Wl,-z,nodelete
 sink_is_possible = $(or $(SINK_LIBS_$(1)),$(if $(SINK_PACKAGES_$(1)),$(shell \
 	$(PKG_CONFIG) --exists '$(SINK_PACKAGES_$(1))' 2>/dev/null && echo yes),yes))
 SINKS := $(foreach s,$(sort $(patsubst src/sinks/evstore_sink_%.c,%,$(wildcard src/sinks/evstore_sink_*.c))), \
