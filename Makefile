@@ -34,7 +34,7 @@ SINK_PACKAGES_http = libcurl >= 7.87 libcrypto
 SINK_PACKAGES_kafka = rdkafka >= 2.0
 $(foreach s,amqp mqtt nats redis,$(eval SINK_PACKAGES_$(s) = libssl libcrypto))
 SINK_PACKAGES_postgres = libpq
-SINK_CLIENT = src/sinks/sink_flight.o src/sinks/sink_link.o src/sinks/sink_resolve.o src/sinks/sink_tls.o
+SINK_CLIENT = $(addprefix src/sinks/sink_,flight.o claim.o link.o link_config.o resolve.o tls.o)
 SINK_OBJS_amqp = $(SINK_CLIENT)
 SINK_OBJS_mqtt = $(SINK_CLIENT)
 SINK_OBJS_nats = $(SINK_CLIENT) src/sinks/sink_json.o
