@@ -24,9 +24,10 @@
  * connection is the beginning of what comes again over the new one, so the first
  * arrival of each message is in order, whichever connection it comes from.
  *
- * nats_client.c makes and keeps the connection, nats_protocol.c and nats_tls.c
- * are what is spoken on it; nats_message.c makes messages, nats_answer.c reads
- * answers, nats_claim.c and nats_sync.c are behind resume().
+ * The connection is a link (sink_link.h), the slots are a flight (sink_flight.h).
+ * nats_client.c and nats_protocol.c are what is spoken on the connection;
+ * nats_message.c makes messages, nats_answer.c reads answers, nats_sync.c is
+ * behind resume().
  */
 #include <poll.h>
 #include <stdarg.h>
@@ -46,146 +47,13 @@ now_us(const EvsNats *sink)
 	return sink->host->now_us(sink->host->ctx);
 }
 
-static bool
-is_success(evs_sink_class result)
-{
-	return result == EVS_SINK_OK || result == EVS_SINK_DUPLICATE;
-}
-
-/* --- results --- */
-
-/* Is slot to arrive after the other one?  A key's order is that of positions. */
-static bool
-comes_after(const EvsNatsSlot *slot, const EvsNatsSlot *other)
-{
-	const evs_sink_message *a = slot->message;
-	const evs_sink_message *b = other->message;
-
-	return a->key != NULL && b->key != NULL && a->position > b->position &&
-		strcmp(a->key, b->key) == 0;
-}
-
-/*
- * What comes after a failed message of its key must not arrive: the host will
- * submit it again, after that one.  This is about what waits already, or is sent
- * and may have to be sent again; comes_too_early() is about what is submitted
- * until the host knows.  Either is decided at once, since the failed one is
- * forgotten as soon as its result has been taken.
- */
-static void
-hold_key(EvsNats *sink, const EvsNatsSlot *failed)
-{
-	for (uint64_t serial = failed->serial + 1; serial < sink->tail; serial++)
-	{
-		EvsNatsSlot *slot = evs_nats_slot(sink, serial);
-
-		if ((slot->state == EVS_NATS_WAITING || slot->state == EVS_NATS_SENT) &&
-			comes_after(slot, failed))
-			slot->held = true;
-	}
-}
-
-static bool
-comes_too_early(EvsNats *sink, const EvsNatsSlot *slot)
-{
-	if (sink->nfailed == 0)
-		return false;
-	for (uint64_t serial = sink->head; serial < slot->serial; serial++)
-	{
-		EvsNatsSlot *other = evs_nats_slot(sink, serial);
-
-		if (other->state == EVS_NATS_DONE && !is_success(other->result) && comes_after(slot, other))
-			return true;
-	}
-	return false;
-}
-
-/* The slot's detail is set by the caller. */
-static void
-finish(EvsNats *sink, EvsNatsSlot *slot, evs_sink_class result, int code)
-{
-	if (slot->state == EVS_NATS_SENT)
-		sink->nsent--;
-	slot->state = EVS_NATS_DONE;
-	slot->result = result;
-	slot->code = code;
-	if (!is_success(result))
-		sink->nfailed++;
-	evs_nats_claim_done(&sink->claim, slot->message, is_success(result));
-	sink->done[sink->done_tail++ & (sink->capacity - 1)] = slot->serial;
-}
-
-void
-evs_nats_complete(EvsNats *sink, EvsNatsSlot *slot, evs_sink_class result, int code,
-				  const char *format,...)
-{
-	va_list		args;
-
-	va_start(args, format);
-	vsnprintf(slot->detail, sizeof(slot->detail), format, args);
-	va_end(args);
-	finish(sink, slot, result, code);
-	if (!is_success(result))
-		hold_key(sink, slot);
-}
-
-void
-evs_nats_complete_all(EvsNats *sink, bool also_sent, evs_sink_class result, int code,
-					  const char *why)
-{
-	for (uint64_t serial = sink->head; serial < sink->tail; serial++)
-	{
-		EvsNatsSlot *slot = evs_nats_slot(sink, serial);
-
-		if (slot->state == EVS_NATS_SENT && !also_sent && comes_too_early(sink, slot))
-			slot->held = true;
-		if (slot->state != EVS_NATS_WAITING && (!also_sent || slot->state != EVS_NATS_SENT))
-			continue;
-		slot->held = false;
-		snprintf(slot->detail, sizeof(slot->detail), "%s", why);
-		finish(sink, slot, result, code);
-	}
-}
-
-void
-evs_nats_requeue(EvsNats *sink, EvsNatsSlot *slot)
-{
-	sink->nsent--;
-	slot->state = EVS_NATS_WAITING;
-	if (slot->serial < sink->next)
-		sink->next = slot->serial;
-}
-
-static int
-take_results(EvsNats *sink, evs_sink_result *results, int max)
-{
-	int			n = 0;
-
-	while (n < max && sink->done_head < sink->done_tail)
-	{
-		uint64_t	serial = sink->done[sink->done_head++ & (sink->capacity - 1)];
-		EvsNatsSlot *slot = evs_nats_slot(sink, serial);
-
-		evs_sink_set_result(&results[n++], slot->message->cookie, slot->result, slot->code,
-							slot->detail);
-		if (!is_success(slot->result))
-			sink->nfailed--;
-		slot->state = EVS_NATS_FREE;
-	}
-	while (sink->head < sink->tail && evs_nats_slot(sink, sink->head)->state == EVS_NATS_FREE)
-		sink->head++;
-	if (sink->next < sink->head)
-		sink->next = sink->head;
-	return n;
-}
-
 /* --- sending --- */
 
 static void
-write_message(EvsNats *sink, EvsNatsSlot *slot, const char *subject)
+write_message(EvsNats *sink, evs_sink_slot *slot, const char *subject)
 {
 	const evs_sink_message *message = slot->message;
-	evs_sink_buffer *out = &sink->client.out;
+	evs_sink_buffer *out = &sink->client.link.out;
 	size_t		headers = sink->headers.length + 2;
 
 	evs_sink_printf(out, "HPUB %s %sp%llx %zu %zu\r\n", subject, sink->client.inbox,
@@ -198,39 +66,31 @@ write_message(EvsNats *sink, EvsNatsSlot *slot, const char *subject)
 
 /* false: it has to wait, and with it all that come after it. */
 static bool
-send_message(EvsNats *sink, EvsNatsSlot *slot)
+send_message(EvsNats *sink, evs_sink_slot *slot)
 {
 	const evs_sink_message *message = slot->message;
 	char		subject[EVS_NATS_SUBJECT_MAX];
 	const char *wrong;
 
-	if (slot->held)
-	{
-		evs_nats_complete(sink, slot, EVS_SINK_RETURNED, 0,
-						  "an earlier message of its key has failed");
-		return true;
-	}
 	wrong = evs_nats_fill_subject(sink->config.subject, message->topic, subject, sizeof(subject));
 	if (wrong == NULL && !evs_nats_expect_ready(sink, slot, subject))
-		return slot->state != EVS_NATS_WAITING;
+		return slot->state != EVS_SINK_SLOT_WAITING;
 	if (wrong == NULL)
 		wrong = evs_nats_make_headers(sink, message, sink->config.expect != EVS_NATS_EXPECT_NONE ?
-									  &slot->expected : NULL);
+									  &slot->tag : NULL);
 	if (wrong != NULL)
-		evs_nats_complete(sink, slot, EVS_SINK_PERMANENT, 0, "%s", wrong);
+		evs_sink_flight_complete(&sink->flight, slot, EVS_SINK_PERMANENT, 0, "%s", wrong);
 	else if (sink->headers.failed)
-		evs_nats_client_fail(&sink->client, "no memory for a message");
+		evs_sink_link_fail(&sink->client.link, "no memory for a message");
 	else if (sink->headers.length + 2 + message->length > sink->client.max_payload)
-		evs_nats_complete(sink, slot, EVS_SINK_PERMANENT, 0,
-						  "%zu bytes with headers are more than the server's max_payload of %llu",
-						  sink->headers.length + 2 + message->length,
-						  (unsigned long long) sink->client.max_payload);
+		evs_sink_flight_complete(&sink->flight, slot, EVS_SINK_PERMANENT, 0,
+								 "%zu bytes with headers are more than the server's max_payload of %llu",
+								 sink->headers.length + 2 + message->length,
+								 (unsigned long long) sink->client.max_payload);
 	else
 	{
 		write_message(sink, slot, subject);
-		slot->state = EVS_NATS_SENT;
-		slot->deadline = now_us(sink) + sink->host->timeout_ms * INT64_C(1000);
-		sink->nsent++;
+		evs_sink_flight_sent(&sink->flight, slot);
 		evs_nats_expect_sent(sink, slot, subject);
 	}
 	return true;
@@ -242,20 +102,18 @@ pump(EvsNats *sink)
 {
 	EvsNatsClient *client = &sink->client;
 
-	while (sink->next < sink->tail && client->state == EVS_NATS_READY && !client->closing &&
-		   !client->lame && evs_nats_client_pending(client) < MAX_PENDING)
+	while (evs_sink_link_is_up(&client->link) && !client->lame &&
+		   evs_sink_link_pending(&client->link) < MAX_PENDING)
 	{
-		EvsNatsSlot *slot = evs_nats_slot(sink, sink->next);
+		evs_sink_slot *slot = evs_sink_flight_next(&sink->flight);
 
-		if (slot->state == EVS_NATS_WAITING &&
-			((!sink->proven && sink->nsent > 0) || !send_message(sink, slot)))
+		if (slot == NULL || (!sink->proven && sink->flight.nsent > 0) || !send_message(sink, slot))
 			break;
-		sink->next++;
 	}
-	if (client->lame && client->state == EVS_NATS_READY && sink->nsent == 0 &&
+	if (client->lame && evs_sink_link_is_up(&client->link) && sink->flight.nsent == 0 &&
 		sink->sync.phase == EVS_NATS_SYNC_NONE)
-		evs_nats_client_move(client);
-	evs_nats_client_flush(client);
+		evs_sink_link_move(&client->link);
+	evs_sink_link_flush(&client->link);
 }
 
 /* --- what the server says --- */
@@ -264,17 +122,13 @@ static void
 take_ack(EvsNats *sink, const EvsNatsMessage *message)
 {
 	char		number[32];
-	EvsNatsSlot *slot;
+	evs_sink_slot *slot;
 	EvsNatsAck	ack;
 	evs_sink_class result;
-	uint64_t	serial;
 
 	snprintf(number, sizeof(number), "%.*s", (int) message->token_length - 1, message->token + 1);
-	serial = strtoull(number, NULL, 16);
-	if (serial < sink->head || serial >= sink->tail)
-		return;
-	slot = evs_nats_slot(sink, serial);
-	if (slot->state != EVS_NATS_SENT)
+	slot = evs_sink_flight_find(&sink->flight, strtoull(number, NULL, 16));
+	if (slot == NULL)
 		return;
 	evs_nats_read_ack(message, &ack);
 	if (ack.stored)
@@ -284,8 +138,8 @@ take_ack(EvsNats *sink, const EvsNatsMessage *message)
 	result = evs_nats_classify(&ack);
 	if (result == EVS_SINK_RETRY_SINK)
 		sink->proven = false;
-	evs_nats_complete(sink, slot, result, ack.err_code > 0 ? ack.err_code : ack.status, "%s",
-					  ack.description);
+	evs_sink_flight_complete(&sink->flight, slot, result, ack.err_code > 0 ? ack.err_code : ack.status, "%s",
+							 ack.description);
 }
 
 static void
@@ -305,15 +159,15 @@ refuse_subject(EvsNats *sink, const char *denied, const char *why)
 {
 	char		subject[EVS_NATS_SUBJECT_MAX];
 
-	for (uint64_t serial = sink->head; serial < sink->tail; serial++)
+	for (uint64_t serial = sink->flight.head; serial < sink->flight.tail; serial++)
 	{
-		EvsNatsSlot *slot = evs_nats_slot(sink, serial);
+		evs_sink_slot *slot = evs_sink_flight_slot(&sink->flight, serial);
 
-		if (slot->state == EVS_NATS_SENT &&
+		if (slot->state == EVS_SINK_SLOT_SENT &&
 			evs_nats_fill_subject(sink->config.subject, slot->message->topic, subject,
 								  sizeof(subject)) == NULL &&
 			strncmp(denied, subject, strlen(subject)) == 0 && denied[strlen(subject)] == '"')
-			evs_nats_complete(sink, slot, EVS_SINK_FATAL, 0, "%s", why);
+			evs_sink_flight_complete(&sink->flight, slot, EVS_SINK_FATAL, 0, "%s", why);
 	}
 }
 
@@ -326,8 +180,8 @@ on_error(void *arg, const char *text)
 	if (strncasecmp(text, "Permissions Violation for Publish", 33) != 0 || quoted == NULL)
 	{
 		/* Without the inbox there are no acknowledgements. */
-		evs_nats_complete_all(sink, true, EVS_SINK_FATAL, 0, text);
-		evs_nats_client_fail(&sink->client, "%s", text);
+		evs_sink_flight_complete_all(&sink->flight, true, EVS_SINK_FATAL, 0, text);
+		evs_sink_link_fail(&sink->client.link, "%s", text);
 	}
 	else if (strncmp(quoted + 1, "$JS.API.", 8) == 0)
 		evs_nats_sync_refused(sink, text);
@@ -344,7 +198,7 @@ on_lost(void *arg, const char *why)
 	sink->proven = false;
 	if (why == NULL)
 		return;
-	evs_nats_complete_all(sink, true, EVS_SINK_RETRY_SINK, 0, why);
+	evs_sink_flight_complete_all(&sink->flight, true, EVS_SINK_RETRY_SINK, 0, why);
 	if (sink->resume == EVS_NATS_RESUME_ASKED)
 	{
 		sink->resume = EVS_NATS_RESUME_FAILED;
@@ -377,15 +231,22 @@ destroy(void *state)
 {
 	EvsNats    *sink = state;
 
-	evs_nats_client_close(&sink->client);
+	evs_sink_link_close(&sink->client.link);
 	evs_nats_expect_forget(sink);
 	evs_sink_buffer_free(&sink->headers);
 	free(sink->sync.recent);
-	free(sink->claim.open);
+	evs_sink_claim_free(&sink->claim);
+	evs_sink_flight_free(&sink->flight);
 	free(sink->relay);
-	free(sink->slots);
-	free(sink->done);
 	free(sink);
+}
+
+static void
+on_completed(void *arg, const evs_sink_slot *slot, bool success)
+{
+	EvsNats    *sink = arg;
+
+	evs_sink_claim_done(&sink->claim, slot->message, success);
 }
 
 static bool
@@ -393,14 +254,14 @@ allocate(EvsNats *sink)
 {
 	evs_sink_buffer relay = {0};
 
-	for (sink->capacity = 64; sink->capacity < (uint64_t) sink->host->in_flight * 2;)
-		sink->capacity *= 2;
 	evs_nats_add_encoded(&relay, sink->host->id);
 	sink->relay = relay.data;
-	sink->slots = calloc(sink->capacity, sizeof(EvsNatsSlot));
-	sink->done = calloc(sink->capacity, sizeof(uint64_t));
-	return !relay.failed && sink->slots != NULL && sink->done != NULL &&
-		evs_nats_claim_init(&sink->claim, (int) sink->capacity * 4) && evs_nats_sync_init(sink);
+	if (relay.failed || !evs_sink_flight_init(&sink->flight, sink->host) ||
+		!evs_sink_claim_init(&sink->claim, (int) sink->flight.capacity * 4))
+		return false;
+	sink->flight.completed = on_completed;
+	sink->flight.arg = sink;
+	return evs_nats_sync_init(sink);
 }
 
 static void *
@@ -414,7 +275,7 @@ open_sink(const evs_sink_host *host, const evs_sink_settings *settings, char *er
 		return NULL;
 	}
 	sink->host = host;
-	sink->client.fd = -1;
+	sink->client.link.fd = -1;
 	if (evs_nats_config_read(&sink->config, host, settings, error, size) != 0)
 	{
 		destroy(sink);
@@ -433,7 +294,7 @@ open_sink(const evs_sink_host *host, const evs_sink_settings *settings, char *er
 static bool
 wants_connection(const EvsNats *sink)
 {
-	return sink->head < sink->tail || sink->resume == EVS_NATS_RESUME_ASKED;
+	return !evs_sink_flight_is_empty(&sink->flight) || sink->resume == EVS_NATS_RESUME_ASKED;
 }
 
 static int
@@ -466,32 +327,12 @@ static int
 submit(void *state, const evs_sink_message *messages, int n)
 {
 	EvsNats    *sink = state;
-	const char *message = (const char *) messages;
-	int			accepted = 0;
+	int			accepted = evs_sink_flight_submit(&sink->flight, messages, n);
 
-	for (; accepted < n && sink->tail - sink->head < sink->capacity; accepted++)
-	{
-		EvsNatsSlot *slot = evs_nats_slot(sink, sink->tail);
-
-		slot->message = (const evs_sink_message *) message;
-		slot->state = EVS_NATS_WAITING;
-		slot->serial = sink->tail++;
-		slot->held = comes_too_early(sink, slot);
-		evs_nats_claim_submitted(&sink->claim, slot->message);
-		message += slot->message->size;
-	}
+	for (int i = 0; i < accepted; i++)
+		evs_sink_claim_submitted(&sink->claim, evs_sink_message_at(messages, i));
 	pump(sink);
 	return accepted;
-}
-
-/* When the first of the messages that were sent is overdue. */
-static int64_t
-ack_deadline(EvsNats *sink)
-{
-	for (uint64_t serial = sink->head; sink->nsent > 0 && serial < sink->tail; serial++)
-		if (evs_nats_slot(sink, serial)->state == EVS_NATS_SENT)
-			return evs_nats_slot(sink, serial)->deadline;
-	return INT64_MAX;
 }
 
 static void
@@ -499,14 +340,14 @@ watch_deadlines(EvsNats *sink)
 {
 	int64_t		now = now_us(sink);
 
-	if (sink->client.state != EVS_NATS_READY)
+	if (sink->client.link.state != EVS_SINK_LINK_READY)
 		return;
-	if (now >= ack_deadline(sink))
-		evs_nats_client_fail(&sink->client, "no acknowledgement within %d ms",
-							 sink->host->timeout_ms);
+	if (now >= evs_sink_flight_deadline(&sink->flight))
+		evs_sink_link_fail(&sink->client.link, "no acknowledgement within %d ms",
+						   sink->host->timeout_ms);
 	else if (sink->sync.phase != EVS_NATS_SYNC_NONE && now >= sink->sync.deadline)
-		evs_nats_client_fail(&sink->client, "no answer of JetStream within %d ms",
-							 sink->host->timeout_ms);
+		evs_sink_link_fail(&sink->client.link, "no answer of JetStream within %d ms",
+						   sink->host->timeout_ms);
 }
 
 static int
@@ -515,15 +356,15 @@ wait_fd(void *state, short *events, int *timeout_ms)
 	EvsNats    *sink = state;
 	int64_t		now = now_us(sink);
 	int64_t		until;
-	int64_t		other = ack_deadline(sink);
+	int64_t		other = evs_sink_flight_deadline(&sink->flight);
 	int			fd;
 
-	evs_nats_client_wait(&sink->client, wants_connection(sink), &fd, events, &until);
+	evs_sink_link_wait(&sink->client.link, wants_connection(sink), &fd, events, &until);
 	if (other < until)
 		until = other;
 	if (sink->sync.phase != EVS_NATS_SYNC_NONE && sink->sync.deadline < until)
 		until = sink->sync.deadline;
-	if (sink->done_head < sink->done_tail || until <= now)
+	if (evs_sink_flight_has_results(&sink->flight) || until <= now)
 		*timeout_ms = 0;
 	else
 		*timeout_ms = until == INT64_MAX ? -1 : (int) ((until - now + 999) / 1000);
@@ -534,17 +375,17 @@ static int
 progress(void *state, evs_sink_result *results, int max)
 {
 	EvsNats    *sink = state;
-	EvsNatsClient *client = &sink->client;
+	evs_sink_link *link = &sink->client.link;
 
-	evs_nats_client_run(client, wants_connection(sink));
+	evs_sink_link_run(link, wants_connection(sink));
 	watch_deadlines(sink);
-	if (sink->resume == EVS_NATS_RESUME_ASKED && client->state == EVS_NATS_READY &&
-		!client->closing && sink->sync.phase == EVS_NATS_SYNC_NONE)
+	if (sink->resume == EVS_NATS_RESUME_ASKED && evs_sink_link_is_up(link) &&
+		sink->sync.phase == EVS_NATS_SYNC_NONE)
 		evs_nats_sync_stream(sink);
 	pump(sink);
-	if (client->closing)
-		evs_nats_client_run(client, false);
-	return take_results(sink, results, max);
+	if (link->closing)
+		evs_sink_link_run(link, false);
+	return evs_sink_flight_take(&sink->flight, results, max);
 }
 
 static const evs_sink nats = {

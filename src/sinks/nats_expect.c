@@ -81,20 +81,20 @@ find_subject(EvsNats *sink, const char *name)
 }
 
 static bool
-subject_ready(EvsNats *sink, EvsNatsSlot *slot, const char *subject)
+subject_ready(EvsNats *sink, evs_sink_slot *slot, const char *subject)
 {
 	EvsNatsSubject *entry;
 
 	if (sink->nsubjects >= MAX_SUBJECTS)
 	{
-		if (sink->nsent > 0)
+		if (sink->flight.nsent > 0)
 			return false;
 		forget_subjects(sink);
 	}
 	entry = find_subject(sink, subject);
 	if (entry == NULL || entry->busy)
 		return false;
-	slot->expected = entry->last;
+	slot->tag = entry->last;
 	if (!entry->known && sink->sync.phase == EVS_NATS_SYNC_NONE)
 		evs_nats_sync_subject(sink, subject);
 	return entry->known;
@@ -102,7 +102,7 @@ subject_ready(EvsNats *sink, EvsNatsSlot *slot, const char *subject)
 
 /* The subject as it was when the message was sent. */
 static EvsNatsSubject *
-subject_of(EvsNats *sink, const EvsNatsSlot *slot)
+subject_of(EvsNats *sink, const evs_sink_slot *slot)
 {
 	char		subject[EVS_NATS_SUBJECT_MAX];
 
@@ -113,7 +113,7 @@ subject_of(EvsNats *sink, const EvsNatsSlot *slot)
 }
 
 static bool
-subject_answered(EvsNats *sink, EvsNatsSlot *slot, const EvsNatsAck *ack)
+subject_answered(EvsNats *sink, evs_sink_slot *slot, const EvsNatsAck *ack)
 {
 	EvsNatsSubject *entry = subject_of(sink, slot);
 
@@ -127,7 +127,7 @@ subject_answered(EvsNats *sink, EvsNatsSlot *slot, const EvsNatsAck *ack)
 		sink->attempts = 0;
 	if (ack->err_code != WRONG_LAST_SEQUENCE || ++sink->attempts > MAX_ATTEMPTS)
 		return false;
-	evs_nats_requeue(sink, slot);
+	evs_sink_flight_requeue(&sink->flight, slot);
 	return true;
 }
 
@@ -141,12 +141,12 @@ evs_nats_expect_subject_synced(EvsNats *sink, const EvsNatsAnswer *answer)
 		return;
 	entry->known = true;
 	entry->last = answer->sequence;
-	for (uint64_t serial = sink->head; answer->ours && serial < sink->tail; serial++)
+	for (uint64_t serial = sink->flight.head; answer->ours && serial < sink->flight.tail; serial++)
 	{
-		EvsNatsSlot *slot = evs_nats_slot(sink, serial);
+		evs_sink_slot *slot = evs_sink_flight_slot(&sink->flight, serial);
 
-		if (slot->state == EVS_NATS_WAITING && strcmp(answer->id, slot->message->id) == 0)
-			evs_nats_complete(sink, slot, EVS_SINK_DUPLICATE, 0, "the subject's last message");
+		if (slot->state == EVS_SINK_SLOT_WAITING && strcmp(answer->id, slot->message->id) == 0)
+			evs_sink_flight_complete(&sink->flight, slot, EVS_SINK_DUPLICATE, 0, "the subject's last message");
 	}
 }
 
@@ -173,11 +173,11 @@ is_recent(EvsNats *sink, const char *id)
 }
 
 static bool
-sequence_ready(EvsNats *sink, EvsNatsSlot *slot)
+sequence_ready(EvsNats *sink, evs_sink_slot *slot)
 {
 	if (sink->broken)
 	{
-		if (sink->nsent > 0)
+		if (sink->flight.nsent > 0)
 			return false;
 		sink->broken = sink->synced = false;
 	}
@@ -189,15 +189,15 @@ sequence_ready(EvsNats *sink, EvsNatsSlot *slot)
 	}
 	if (is_recent(sink, slot->message->id))
 	{
-		evs_nats_complete(sink, slot, EVS_SINK_DUPLICATE, 0, "found in the stream");
+		evs_sink_flight_complete(&sink->flight, slot, EVS_SINK_DUPLICATE, 0, "found in the stream");
 		return false;
 	}
-	slot->expected = sink->predicted;
+	slot->tag = sink->predicted;
 	return true;
 }
 
 static bool
-sequence_answered(EvsNats *sink, EvsNatsSlot *slot, const EvsNatsAck *ack)
+sequence_answered(EvsNats *sink, evs_sink_slot *slot, const EvsNatsAck *ack)
 {
 	bool		stored = ack->stored && !ack->duplicate;
 
@@ -206,14 +206,14 @@ sequence_answered(EvsNats *sink, EvsNatsSlot *slot, const EvsNatsAck *ack)
 		sink->attempts = 0;
 		sink->confirmed = ack->sequence;
 	}
-	if (!stored || ack->sequence != slot->expected + 1)
+	if (!stored || ack->sequence != slot->tag + 1)
 	{
 		sink->attempts += sink->broken ? 0 : 1;
 		sink->broken = true;
 	}
 	if (ack->err_code != WRONG_LAST_SEQUENCE || sink->attempts > MAX_ATTEMPTS)
 		return false;
-	evs_nats_requeue(sink, slot);
+	evs_sink_flight_requeue(&sink->flight, slot);
 	return true;
 }
 
@@ -227,7 +227,7 @@ evs_nats_expect_synced(EvsNats *sink)
 /* --- both --- */
 
 bool
-evs_nats_expect_ready(EvsNats *sink, EvsNatsSlot *slot, const char *subject)
+evs_nats_expect_ready(EvsNats *sink, evs_sink_slot *slot, const char *subject)
 {
 	switch (sink->config.expect)
 	{
@@ -241,7 +241,7 @@ evs_nats_expect_ready(EvsNats *sink, EvsNatsSlot *slot, const char *subject)
 }
 
 void
-evs_nats_expect_sent(EvsNats *sink, EvsNatsSlot *slot, const char *subject)
+evs_nats_expect_sent(EvsNats *sink, evs_sink_slot *slot, const char *subject)
 {
 	if (sink->config.expect == EVS_NATS_EXPECT_SEQUENCE)
 		sink->predicted++;
@@ -250,7 +250,7 @@ evs_nats_expect_sent(EvsNats *sink, EvsNatsSlot *slot, const char *subject)
 }
 
 bool
-evs_nats_expect_answered(EvsNats *sink, EvsNatsSlot *slot, const EvsNatsAck *ack)
+evs_nats_expect_answered(EvsNats *sink, evs_sink_slot *slot, const EvsNatsAck *ack)
 {
 	switch (sink->config.expect)
 	{

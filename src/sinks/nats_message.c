@@ -138,7 +138,7 @@ static void
 add_own_headers(EvsNats *sink, const evs_sink_message *message)
 {
 	evs_sink_buffer *buffer = &sink->headers;
-	int64_t		settled = evs_nats_claim_position(sink);
+	int64_t		settled = evs_sink_claim_position(&sink->claim, &sink->flight);
 
 	evs_sink_add_string(buffer, "Evstore-Relay: ");
 	evs_sink_add_string(buffer, sink->relay);

@@ -33,19 +33,19 @@ typedef struct Info
 static void
 add_server(EvsNatsClient *client, const char *url)
 {
-	EvsNatsServer server;
+	evs_sink_server server;
 
-	if (client->nservers == EVS_NATS_SERVERS || !evs_nats_parse_server(url, &server))
+	if (client->link.nservers == EVS_SINK_SERVERS || !evs_sink_parse_server(url, evs_nats_schemes, &server))
 		return;
-	for (int i = 0; i < client->nservers; i++)
-		if (strcmp(client->servers[i].host, server.host) == 0 &&
-			client->servers[i].port == server.port)
+	for (int i = 0; i < client->link.nservers; i++)
+		if (strcmp(client->link.servers[i].host, server.host) == 0 &&
+			client->link.servers[i].port == server.port)
 			return;
-	if (client->host->egress_allowed(client->host->ctx, server.host, NULL, server.port) != 1)
+	if (client->link.host->egress_allowed(client->link.host->ctx, server.host, NULL, server.port) != 1)
 		return;
 	server.configured = false;
-	server.tls = client->servers[client->current].tls;
-	client->servers[client->nservers++] = server;
+	server.tls = client->link.servers[client->link.current].tls;
+	client->link.servers[client->link.nservers++] = server;
 }
 
 static void
@@ -54,7 +54,7 @@ info_member(void *arg, const evs_sink_json_value *value)
 	Info	   *info = arg;
 	EvsNatsClient *client = info->client;
 	uint64_t	number;
-	char		url[EVS_NATS_HOST_MAX + 16];
+	char		url[EVS_SINK_HOST_MAX + 16];
 
 	if (strcmp(value->path, "headers") == 0)
 		info->headers = value->kind == 't';
@@ -74,15 +74,15 @@ read_info(EvsNatsClient *client, const char *text, size_t length)
 {
 	Info		info = {client, client->info_headers};
 
-	if (client->state == EVS_NATS_GREETING)
+	if (client->greeting)
 	{
 		client->info_tls = client->lame = info.headers = false;
 		client->max_payload = MAX_PAYLOAD_DEFAULT;
 	}
 	if (!evs_sink_json_scan(text, length, info_member, &info))
-		evs_nats_client_fail(client, "the server's INFO is not JSON");
+		evs_sink_link_fail(&client->link, "the server's INFO is not JSON");
 	else if (!info.headers)
-		evs_nats_client_fail(client, "the server knows no headers: 2.2 or later is needed");
+		evs_sink_link_fail(&client->link, "the server knows no headers: 2.2 or later is needed");
 	client->info_headers = info.headers;
 }
 
@@ -91,8 +91,8 @@ read_info(EvsNatsClient *client, const char *text, size_t length)
 static void
 add_member(EvsNatsClient *client, const char *name, const char *value)
 {
-	evs_sink_printf(&client->out, ",\"%s\":", name);
-	evs_sink_json_add(&client->out, value);
+	evs_sink_printf(&client->link.out, ",\"%s\":", name);
+	evs_sink_json_add(&client->link.out, value);
 }
 
 static void
@@ -103,10 +103,10 @@ add_secret(EvsNatsClient *client, const char *name, const char *secret)
 
 	if (secret == NULL)
 		return;
-	length = client->host->secret(client->host->ctx, secret, value, sizeof(value));
+	length = client->link.host->secret(client->link.host->ctx, secret, value, sizeof(value));
 	if (length < 0 || length >= (int) sizeof(value))
-		evs_nats_client_fail(client, "secret \"%s\" %s", secret,
-							 length < 0 ? "does not exist" : "is too long");
+		evs_sink_link_fail(&client->link, "secret \"%s\" %s", secret,
+						   length < 0 ? "does not exist" : "is too long");
 	else
 		add_member(client, name, value);
 	explicit_bzero(value, sizeof(value));
@@ -135,20 +135,20 @@ evs_nats_protocol_sign_in(EvsNatsClient *client)
 
 	if (!make_inbox(client))
 	{
-		evs_nats_client_fail(client, "no random numbers");
+		evs_sink_link_fail(&client->link, "no random numbers");
 		return;
 	}
-	snprintf(name, sizeof(name), "evstore relay %s", client->host->relay);
-	evs_sink_printf(&client->out, "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"c\","
+	snprintf(name, sizeof(name), "evstore relay %s", client->link.host->relay);
+	evs_sink_printf(&client->link.out, "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"c\","
 					"\"version\":\"1\",\"protocol\":1,\"echo\":false,\"headers\":true,"
 					"\"no_responders\":true,\"tls_required\":%s",
-					client->tls != NULL ? "true" : "false");
+					client->link.tls != NULL ? "true" : "false");
 	add_member(client, "name", name);
 	if (client->config->user != NULL)
 		add_member(client, "user", client->config->user);
 	add_secret(client, "pass", client->config->password);
 	add_secret(client, "auth_token", client->config->token);
-	evs_sink_printf(&client->out, "}\r\nSUB %s* 1\r\nPING\r\n", client->inbox);
+	evs_sink_printf(&client->link.out, "}\r\nSUB %s* 1\r\nPING\r\n", client->inbox);
 }
 
 /* --- messages --- */
@@ -204,12 +204,12 @@ read_message(EvsNatsClient *client, const char *line, const char *line_end, bool
 	if (n < (headers ? 4 : 3) || !read_size(words[n - 1], lengths[n - 1], &size) ||
 		(headers && (!read_size(words[n - 2], lengths[n - 2], &header_size) || header_size > size)))
 	{
-		evs_nats_client_fail(client, "the server sends what cannot be understood");
+		evs_sink_link_fail(&client->link, "the server sends what cannot be understood");
 		return 0;
 	}
 	if (size > client->max_payload * 2 + MAX_MESSAGE_SLACK)
 	{
-		evs_nats_client_fail(client, "the server sends a message of %zu bytes", size);
+		evs_sink_link_fail(&client->link, "the server sends a message of %zu bytes", size);
 		return 0;
 	}
 	if ((size_t) (end - body) < size + 2)
@@ -231,24 +231,23 @@ read_error(EvsNatsClient *client, const char *text, size_t length)
 	char		error[256];
 
 	while (length > 0 && (*text == ' ' || *text == '\''))
-		text++, length--;
+		text	  ++,
+					length--;
+
 	while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\''))
 		length--;
 	snprintf(error, sizeof(error), "%.*s", (int) (length < 200 ? length : 200), text);
-	if (client->state == EVS_NATS_READY && strncasecmp(error, "Permissions Violation", 21) == 0)
+	if (client->link.state == EVS_SINK_LINK_READY && strncasecmp(error, "Permissions Violation", 21) == 0)
 		client->events->error(client->arg, error);
 	else
-		evs_nats_client_fail(client, "the server refuses: %s", error);
+		evs_sink_link_fail(&client->link, "the server refuses: %s", error);
 }
 
 static void
 read_pong(EvsNatsClient *client)
 {
-	if (client->state != EVS_NATS_SIGNING_IN)
-		return;
-	client->state = EVS_NATS_READY;
-	client->deadline = 0;
-	client->failures = 0;
+	if (client->link.state == EVS_SINK_LINK_SIGNING_IN)
+		evs_sink_link_ready(&client->link);
 }
 
 static bool
@@ -269,56 +268,62 @@ read_line(EvsNatsClient *client, const char *line, const char *line_end, const c
 {
 	bool		headers = begins(line, line_end, "HMSG ");
 
-	if (client->state == EVS_NATS_GREETING && !begins(line, line_end, "INFO "))
-		evs_nats_client_fail(client, "this is not a NATS server");
+	if (client->greeting && !begins(line, line_end, "INFO "))
+		evs_sink_link_fail(&client->link, "this is not a NATS server");
 	else if (headers || begins(line, line_end, "MSG "))
 	{
 		size_t		taken = read_message(client, line + (headers ? 5 : 4), line_end, headers, body, end);
 
-		return taken > 0 || client->closing ? (ssize_t) taken : -1;
+		return taken > 0 || client->link.closing ? (ssize_t) taken : -1;
 	}
 	else if (begins(line, line_end, "INFO "))
 		read_info(client, line + 5, line_end - line - 5);
 	else if (begins(line, line_end, "PING"))
-		evs_sink_add_string(&client->out, "PONG\r\n");
+		evs_sink_add_string(&client->link.out, "PONG\r\n");
 	else if (begins(line, line_end, "PONG"))
 		read_pong(client);
 	else if (begins(line, line_end, "-ERR"))
 		read_error(client, line + 4, line_end - line - 4);
 	else if (!begins(line, line_end, "+OK"))
-		evs_nats_client_fail(client, "the server sends what cannot be understood");
+		evs_sink_link_fail(&client->link, "the server sends what cannot be understood");
 	return 0;
+}
+
+/* INFO was read: the protocol goes on in TLS, or at once. */
+static void
+after_greeting(EvsNatsClient *client)
+{
+	client->greeting = false;
+	if (client->info_tls || evs_sink_link_wants_tls(&client->link))
+		evs_sink_link_start_tls(&client->link);
+	else
+		evs_nats_protocol_sign_in(client);
 }
 
 void
 evs_nats_protocol_read(EvsNatsClient *client)
 {
-	while (!client->closing && client->in_at < client->in.length &&
-		   client->state >= EVS_NATS_GREETING && client->state != EVS_NATS_HANDSHAKE)
+	evs_sink_link *link = &client->link;
+
+	while (!link->closing && link->in_at < link->in.length && link->state != EVS_SINK_LINK_HANDSHAKE)
 	{
-		const char *line = client->in.data + client->in_at;
-		const char *end = client->in.data + client->in.length;
+		const char *line = link->in.data + link->in_at;
+		const char *end = link->in.data + link->in.length;
 		const char *newline = memchr(line, '\n', end - line);
 		ssize_t		taken;
-		bool		greeting = client->state == EVS_NATS_GREETING;
 
 		if (newline == NULL)
 		{
 			if (end - line > MAX_LINE)
-				evs_nats_client_fail(client, "the server sends a line without an end");
+				evs_sink_link_fail(link, "the server sends a line without an end");
 			break;
 		}
 		taken = read_line(client, line, newline > line && newline[-1] == '\r' ? newline - 1 : newline,
 						  newline + 1, end);
 		if (taken < 0)
 			break;
-		client->in_at = newline + 1 + taken - client->in.data;
-		if (greeting)
-			break;				/* what follows may be in TLS */
+		link->in_at = newline + 1 + taken - link->in.data;
+		if (client->greeting && !link->closing)
+			after_greeting(client);
 	}
-	if (client->in_at == 0)
-		return;
-	memmove(client->in.data, client->in.data + client->in_at, client->in.length - client->in_at);
-	client->in.length -= client->in_at;
-	client->in_at = 0;
 }

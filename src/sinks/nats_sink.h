@@ -8,30 +8,10 @@
 #define EVSTORE_NATS_SINK_H
 
 #include "nats_client.h"
+#include "sink_flight.h"
 
 #define EVS_NATS_SUBJECT_MAX 1024
 #define EVS_NATS_ID_MAX 64
-
-typedef enum EvsNatsSlotState
-{
-	EVS_NATS_FREE,				/* its result has been returned */
-	EVS_NATS_WAITING,			/* to be sent, perhaps again */
-	EVS_NATS_SENT,
-	EVS_NATS_DONE				/* its result is to be returned */
-} EvsNatsSlotState;
-
-typedef struct EvsNatsSlot
-{
-	const evs_sink_message *message;
-	EvsNatsSlotState state;
-	bool		held;			/* an earlier one of its key has failed: it is not sent (again) */
-	uint64_t	serial;
-	int64_t		deadline;		/* SENT: of the acknowledgement */
-	uint64_t	expected;		/* SENT: what the stream's last sequence should be */
-	evs_sink_class result;		/* DONE */
-	int			code;
-	char		detail[256];
-} EvsNatsSlot;
 
 /* What is known of a subject, for "expect": "subject". */
 typedef struct EvsNatsSubject
@@ -41,16 +21,6 @@ typedef struct EvsNatsSubject
 	bool		known;
 	bool		busy;			/* a message is in flight */
 } EvsNatsSubject;
-
-/* Positions that were submitted in order, and failed. */
-typedef struct EvsNatsClaim
-{
-	int64_t    *open;			/* sorted */
-	int			nopen;
-	int			size;
-	int64_t		top;			/* the highest that was submitted in order */
-	int64_t		limit;			/* for what did not fit into open */
-} EvsNatsClaim;
 
 typedef enum EvsNatsSyncPhase
 {
@@ -92,22 +62,9 @@ typedef struct EvsNats
 	evs_sink_buffer headers;	/* of the message that is being sent */
 	char	   *relay;			/* its name as in the header */
 
-	/* A ring: serial numbers from head up to, not including, tail. */
-	EvsNatsSlot *slots;
-	uint64_t	capacity;		/* a power of two */
-	uint64_t	head;
-	uint64_t	next;			/* no slot before it is WAITING */
-	uint64_t	tail;
-	int			nsent;
+	evs_sink_flight flight;		/* tag: what the stream's last sequence should be */
+	evs_sink_claim claim;
 	bool		proven;			/* the stream takes messages: many may be in flight */
-	int			nfailed;		/* DONE without success */
-
-	/* Serial numbers of those that are DONE, in the order of their results: a ring. */
-	uint64_t   *done;
-	uint64_t	done_head;
-	uint64_t	done_tail;
-
-	EvsNatsClaim claim;
 	EvsNatsSync sync;
 	EvsNatsResume resume;
 	int64_t		resume_position;
@@ -150,25 +107,6 @@ typedef struct EvsNatsAnswer
 	char		id[EVS_NATS_ID_MAX];
 } EvsNatsAnswer;
 
-/* --- evstore_sink_nats.c --- */
-
-extern void evs_nats_complete(EvsNats *sink, EvsNatsSlot *slot, evs_sink_class result, int code,
-							  const char *format, ...)
-			__attribute__((format(printf, 5, 6)));
-
-/* All that wait, and those that are sent. */
-extern void evs_nats_complete_all(EvsNats *sink, bool also_sent, evs_sink_class result, int code,
-								  const char *why);
-
-/* To be sent again, in its place in the order. */
-extern void evs_nats_requeue(EvsNats *sink, EvsNatsSlot *slot);
-
-static inline EvsNatsSlot *
-evs_nats_slot(EvsNats *sink, uint64_t serial)
-{
-	return &sink->slots[serial & (sink->capacity - 1)];
-}
-
 /* --- nats_message.c --- */
 
 /* NULL, or what is wrong. */
@@ -191,26 +129,17 @@ extern evs_sink_class evs_nats_classify(const EvsNatsAck *ack);
 extern void evs_nats_read_answer(const EvsNats *sink, const EvsNatsMessage *message,
 								 EvsNatsAnswer *answer);
 
-/* --- nats_claim.c --- */
-
-extern bool evs_nats_claim_init(EvsNatsClaim *claim, int size);
-extern void evs_nats_claim_submitted(EvsNatsClaim *claim, const evs_sink_message *message);
-extern void evs_nats_claim_done(EvsNatsClaim *claim, const evs_sink_message *message, bool stored);
-
-/* The other side has all that was submitted in order up to it; 0: not known. */
-extern int64_t evs_nats_claim_position(const EvsNats *sink);
-
 /* --- nats_expect.c --- */
 
 /*
- * May it be sent now?  slot->expected is then the value for the header, if there
+ * May it be sent now?  slot->tag is then the value for the header, if there
  * is one.  Otherwise it waits, or is found to be a duplicate and has its result.
  */
-extern bool evs_nats_expect_ready(EvsNats *sink, EvsNatsSlot *slot, const char *subject);
-extern void evs_nats_expect_sent(EvsNats *sink, EvsNatsSlot *slot, const char *subject);
+extern bool evs_nats_expect_ready(EvsNats *sink, evs_sink_slot *slot, const char *subject);
+extern void evs_nats_expect_sent(EvsNats *sink, evs_sink_slot *slot, const char *subject);
 
 /* An answer came.  true: the message will be sent again, this is not its result. */
-extern bool evs_nats_expect_answered(EvsNats *sink, EvsNatsSlot *slot, const EvsNatsAck *ack);
+extern bool evs_nats_expect_answered(EvsNats *sink, evs_sink_slot *slot, const EvsNatsAck *ack);
 
 /* The connection is lost: nothing is known any more. */
 extern void evs_nats_expect_forget(EvsNats *sink);

@@ -43,7 +43,7 @@ request(EvsNats *sink, EvsNatsSyncPhase phase, const char *what, const char *bod
 	sync->phase = phase;
 	sync->request++;
 	sync->deadline = sink->host->now_us(sink->host->ctx) + sink->host->timeout_ms * INT64_C(1000);
-	evs_sink_printf(&sink->client.out, "PUB $JS.API.STREAM.%s.%s %sq%llx %zu\r\n%s\r\n",
+	evs_sink_printf(&sink->client.link.out, "PUB $JS.API.STREAM.%s.%s %sq%llx %zu\r\n%s\r\n",
 					what, sink->config.stream, sink->client.inbox,
 					(unsigned long long) sync->request, strlen(body), body);
 }
@@ -65,7 +65,7 @@ evs_nats_sync_subject(EvsNats *sink, const char *subject)
 	evs_sink_json_add(&body, subject);
 	evs_sink_add_string(&body, "}");
 	if (body.failed)
-		evs_nats_client_fail(&sink->client, "no memory for a request");
+		evs_sink_link_fail(&sink->client.link, "no memory for a request");
 	else
 		request(sink, EVS_NATS_SYNC_SUBJECT, "MSG.GET", body.data);
 	evs_sink_buffer_free(&body);
@@ -99,8 +99,8 @@ failed(EvsNats *sink, const EvsNatsAnswer *answer)
 	sink->sync.phase = EVS_NATS_SYNC_NONE;
 	set_resume(sink, EVS_NATS_RESUME_FAILED, 0, error);
 	if (sink->config.expect != EVS_NATS_EXPECT_NONE)
-		evs_nats_complete_all(sink, false, EVS_SINK_RETRY_SINK,
-							  answer->err_code > 0 ? answer->err_code : 0, error);
+		evs_sink_flight_complete_all(&sink->flight, false, EVS_SINK_RETRY_SINK,
+									 answer->err_code > 0 ? answer->err_code : 0, error);
 }
 
 /*
@@ -115,7 +115,7 @@ evs_nats_sync_refused(EvsNats *sink, const char *why)
 		sink->host->log(sink->host->ctx, EVS_SINK_LOG_WARNING, why);
 	set_resume(sink, EVS_NATS_RESUME_KNOWN, 0, "");
 	if (sink->config.expect != EVS_NATS_EXPECT_NONE)
-		evs_nats_complete_all(sink, false, EVS_SINK_FATAL, 0, why);
+		evs_sink_flight_complete_all(&sink->flight, false, EVS_SINK_FATAL, 0, why);
 }
 
 static void
