@@ -29,8 +29,6 @@
 /* A relay with fewer messages in flight submits them one by one. */
 #define FEW_PLACES 8
 
-/* Answers after fewer ms than this are quick. */
-#define QUICK 10
 
 /* Weight of the latest message in the moving average. */
 #define LATENCY_WEIGHT 0.05
@@ -287,16 +285,14 @@ submit_once(EvsHost *host)
 
 /*
  * Where many places are taken, more results are about to come: messages that go out
- * together wake the other side once.  Where it is quick, that counts for more than that
- * all places are used.
+ * together wake the other side once.  Not much fewer than all, or it runs dry.
  */
 static bool
 is_nearly_full(const EvsHost *host)
 {
 	int			places = host->relay->in_flight;
-	bool		quick = host->latency >= 0 && host->latency < QUICK;
 
-	return places >= FEW_PLACES && host->nsent > (quick ? places / 2 : places - places / 4);
+	return places >= FEW_PLACES && host->nsent > places - places / 4;
 }
 
 bool

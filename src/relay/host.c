@@ -279,6 +279,9 @@ evs_host_turn(EvsHost *host)
 
 	if (host->stale)
 		return false;
+	/* What can go out does so first: the other side works while we write and read. */
+	if (host->resumed && !host->has_failures && !host->status_changed)
+		did |= evs_host_submit(host);
 	if (must_record(host) && !host->stale)
 	{
 		evs_host_record(host);
