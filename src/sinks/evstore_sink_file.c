@@ -2,7 +2,7 @@
  * evstore_sink_file.c
  *	  A sink that appends messages to files, one a line (NDJSON).
  *
- * docs/reference/sinks.md has the settings and what they promise.  Everything
+ * docs/reference/sink-file.md has the settings and what they promise.  Everything
  * happens in progress(): what is waiting is written with one write() and one
  * fdatasync() a file, and then has its results.  When a file cannot be written,
  * that is an outage for all that wait, and nothing of what was to be written

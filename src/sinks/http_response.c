@@ -2,7 +2,7 @@
  * http_response.c
  *	  What a response, or that there is none, means for a message.
  *
- * docs/reference/sinks.md has the table for users.  What is wrong with the
+ * docs/reference/sink-http.md has the table for users.  What is wrong with the
  * relay's configuration or with the receiver as a whole is RETRY_SINK, so that
  * the relay waits and goes on by itself when that has been mended: a token has
  * been changed, a path appears.  FATAL is for what somebody has to decide.
