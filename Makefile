@@ -36,6 +36,7 @@ $(foreach s,amqp mqtt nats redis,$(eval SINK_PACKAGES_$(s) = libssl libcrypto))
 SINK_PACKAGES_postgres = libpq
 SINK_CLIENT = $(addprefix src/sinks/sink_,flight.o claim.o link.o link_config.o resolve.o tls.o)
 SINK_OBJS_amqp = $(SINK_CLIENT)
+SINK_OBJS_kafka = src/sinks/sink_flight.o src/sinks/sink_resolve.o
 SINK_OBJS_mqtt = $(SINK_CLIENT)
 SINK_OBJS_nats = $(SINK_CLIENT) src/sinks/sink_json.o
 SINK_OBJS_redis = $(SINK_CLIENT)
