@@ -61,11 +61,17 @@ not_accepted(EvsKafka *sink, evs_sink_slot *slot, rd_kafka_resp_err_t code)
 		case EVS_KAFKA_BATCH:
 			refuse(sink, slot, class, code, rd_kafka_err2str(code));
 			return true;
-		default:
-			evs_kafka_outage(sink, sink->nunanswered == 0, EVS_SINK_RETRY_SINK, code, "%s",
-							 rd_kafka_err2str(code));
-			return false;
+		case EVS_KAFKA_NOBODY:
+			/* The reports of the others tell why the producer takes nothing any more. */
+			if (sink->nunanswered > 0)
+				return false;
+			break;
+		case EVS_KAFKA_SINK:
+			break;
 	}
+	evs_kafka_outage(sink, sink->config.transactional || sink->nunanswered == 0, EVS_SINK_RETRY_SINK, code, "%s",
+					 rd_kafka_err2str(code));
+	return false;
 }
 
 /* false: it has to wait, and with it all that come after it. */
@@ -182,9 +188,10 @@ give_up(EvsKafka *sink)
 		evs_kafka_client_close(sink);
 		sink->phase = EVS_KAFKA_CLOSED;
 	}
-	return_all(sink);
+	evs_kafka_settle(sink);
 }
 
+/* Nothing is handed over any more. */
 static void
 drain(EvsKafka *sink)
 {
@@ -195,11 +202,8 @@ drain(EvsKafka *sink)
 		sink->phase = EVS_KAFKA_DRAINING;
 		evs_kafka_take_events(sink);
 	}
-	if (sink->nunanswered > 0)
-		return;
-	evs_kafka_client_close(sink);
-	sink->phase = EVS_KAFKA_CLOSED;
-	evs_kafka_settle(sink);
+	if ((sink->phase == EVS_KAFKA_DRAINING || sink->phase == EVS_KAFKA_READY) && sink->nunanswered == 0)
+		give_up(sink);
 }
 
 /* --- the next step --- */
@@ -208,7 +212,7 @@ static bool
 has_phase_deadline(const EvsKafka *sink)
 {
 	return sink->phase == EVS_KAFKA_STARTING || sink->phase == EVS_KAFKA_ASKING ||
-		sink->phase == EVS_KAFKA_COMMITTING || sink->phase == EVS_KAFKA_ABORTING;
+		sink->phase == EVS_KAFKA_COMMITTING;
 }
 
 static int64_t
@@ -262,7 +266,7 @@ step(EvsKafka *sink)
 	watch_deadlines(sink);
 	if (sink->trouble.at_once)
 		give_up(sink);
-	else if (!sink->config.transactional && (sink->trouble.outage || sink->trouble.nsuspects > 0))
+	else if (sink->trouble.outage || sink->trouble.nsuspects > 0)
 		drain(sink);
 }
 

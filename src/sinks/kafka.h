@@ -85,8 +85,7 @@ typedef enum EvsKafkaTask
 {
 	EVS_KAFKA_NO_TASK,
 	EVS_KAFKA_INIT,
-	EVS_KAFKA_COMMIT,
-	EVS_KAFKA_ABORT
+	EVS_KAFKA_COMMIT
 } EvsKafkaTask;
 
 typedef struct EvsKafkaJob
@@ -102,7 +101,6 @@ typedef struct EvsKafkaJob
 	rd_kafka_t *producer;
 	rd_kafka_topic_partition_list_t *offsets;	/* COMMIT: what is still to be stored with it */
 	int			offsets_slice;
-	bool		committing;		/* it may be committed from now on */
 	rd_kafka_consumer_group_metadata_t *group;
 	rd_kafka_error_t *error;	/* of the task that has ended; NULL: success */
 } EvsKafkaJob;
@@ -138,8 +136,7 @@ typedef enum EvsKafkaPhase
 	EVS_KAFKA_ASKING,			/* for the position */
 	EVS_KAFKA_READY,
 	EVS_KAFKA_FILLING,			/* a transaction has begun */
-	EVS_KAFKA_COMMITTING,
-	EVS_KAFKA_ABORTING
+	EVS_KAFKA_COMMITTING
 } EvsKafkaPhase;
 
 /* Of a transaction of which nobody knows whether it has been committed. */

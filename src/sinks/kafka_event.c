@@ -125,7 +125,7 @@ suspect(EvsKafka *sink, const evs_sink_slot *slot, evs_sink_class class, rd_kafk
 static void
 not_delivered(EvsKafka *sink, evs_sink_slot *slot, const rd_kafka_message_t *report)
 {
-	const char *why = rd_kafka_message_errstr(report);
+	const char *why = rd_kafka_err2str(report->err);
 	evs_sink_class class;
 
 	switch (evs_kafka_blame(sink, report->err, &class))

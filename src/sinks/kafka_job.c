@@ -66,19 +66,10 @@ call(EvsKafkaJob *job, EvsKafkaTask task)
 {
 	rd_kafka_error_t *error;
 
-	switch (task)
-	{
-		case EVS_KAFKA_INIT:
-			return rd_kafka_init_transactions(job->producer, SLICE);
-		case EVS_KAFKA_COMMIT:
-			error = store_offsets(job);
-			if (error != NULL)
-				return error;
-			job->committing = true;
-			return rd_kafka_commit_transaction(job->producer, SLICE);
-		default:
-			return rd_kafka_abort_transaction(job->producer, SLICE);
-	}
+	if (task == EVS_KAFKA_INIT)
+		return rd_kafka_init_transactions(job->producer, SLICE);
+	error = store_offsets(job);
+	return error != NULL ? error : rd_kafka_commit_transaction(job->producer, SLICE);
 }
 
 static bool
@@ -169,7 +160,7 @@ evs_kafka_job_start(EvsKafkaJob *job, EvsKafkaTask task, rd_kafka_t *producer)
 	pthread_mutex_lock(&job->lock);
 	job->task = task;
 	job->producer = producer;
-	job->cancelled = job->committing = false;
+	job->cancelled = false;
 	job->offsets_slice = OFFSETS_SLICE;
 	pthread_cond_broadcast(&job->changed);
 	pthread_mutex_unlock(&job->lock);

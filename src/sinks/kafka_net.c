@@ -25,7 +25,7 @@
 #include "kafka.h"
 
 /* So long a thread of librdkafka waits for an answer, in ms. */
-#define PATIENCE 50
+#define PATIENCE 10
 
 /* An answer that was not fetched in time is asked for once more after so many us. */
 #define ANSWER_LIFE (INT64_C(5) * 1000000)

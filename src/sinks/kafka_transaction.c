@@ -4,8 +4,8 @@
  *
  *	             messages wait           handed over
  *	CLOSED ─▶ STARTING ─▶ ASKING ─▶ READY ─▶ FILLING ─▶ COMMITTING ─▶ READY
- *	                                  ▲                     │ refused
- *	                                  └───── ABORTING ◀─────┘
+ *	   ▲                                                    │ refused, or fenced
+ *	   └───────────────────────────── DRAINING ◀────────────┘
  *
  * A transaction has what waits when the one before it has ended.  With it goes the
  * position of its last message in order, as the offset of a consumer group that
@@ -13,7 +13,9 @@
  * It moves if the messages are there, and only then.
  *
  * STARTING ends, or aborts, what an older producer of the same id has begun, and
- * shuts that one out.  ASKING then reads what is stored.
+ * shuts that one out.  ASKING then reads what is stored.  A transaction that is not
+ * committed is left to the next producer: one that has aborted may fail again for
+ * what it is still clearing away.
  *
  * Where it is not known what became of a transaction, the host gets an outage at
  * once, and the messages are remembered; the tag that was to be stored with them
@@ -288,7 +290,7 @@ committed(EvsKafka *sink)
 }
 
 static void
-failed(EvsKafka *sink, const char *what, const rd_kafka_error_t *error)
+failed(EvsKafka *sink, bool at_once, const char *what, const rd_kafka_error_t *error)
 {
 	rd_kafka_resp_err_t code = rd_kafka_error_code(error);
 	evs_sink_class class;
@@ -296,26 +298,34 @@ failed(EvsKafka *sink, const char *what, const rd_kafka_error_t *error)
 	if (evs_kafka_blame(sink, code, &class) != EVS_KAFKA_SINK)
 		class = EVS_SINK_RETRY_SINK;
 	if (code == RD_KAFKA_RESP_ERR__TIMED_OUT && sink->last_error[0] != '\0')
-		evs_kafka_outage(sink, true, class, code, "%s: %s", what, sink->last_error);
+		evs_kafka_outage(sink, at_once, class, code, "%s: %s", what, sink->last_error);
 	else
-		evs_kafka_outage(sink, true, class, code, "%s: %s", what, rd_kafka_error_string(error));
+		evs_kafka_outage(sink, at_once, class, code, "%s: %s", what, rd_kafka_error_string(error));
 }
 
-/* It can be aborted as long as it is not being committed, or if librdkafka says so. */
+/*
+ * The reports of its messages tell whether one of them is to blame, but they may
+ * come later.
+ */
 static void
 not_committed(EvsKafka *sink, const rd_kafka_error_t *error)
 {
-	EvsKafkaTrouble *trouble = &sink->trouble;
-	bool		can_abort = !rd_kafka_error_is_fatal(error) &&
-		(rd_kafka_error_txn_requires_abort(error) || !sink->job.committing);
+	begin_doubt(sink);
+	failed(sink, false, "the transaction was not committed", error);
+	rd_kafka_purge(sink->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+				   RD_KAFKA_PURGE_F_NON_BLOCKING);
+	sink->phase = EVS_KAFKA_DRAINING;
+	evs_kafka_take_events(sink);
+}
 
-	if (trouble->nsuspects == 0 || !can_abort)
-		failed(sink, "the transaction was not committed", error);
-	if (!can_abort)
-		return;
-	/* The reports of its messages say more, and come while it is aborted. */
-	trouble->at_once = false;
-	start(sink, EVS_KAFKA_ABORT, EVS_KAFKA_ABORTING);
+/* What an older producer had begun has come to its end. */
+static void
+started(EvsKafka *sink)
+{
+	sink->phase = EVS_KAFKA_ASKING;
+	/* Where topics are created when they are needed, this creates it. */
+	sink->position_topic = rd_kafka_topic_new(sink->producer, sink->config.position_topic, NULL);
+	ask_position(sink);
 }
 
 static void
@@ -329,30 +339,15 @@ task_ended(EvsKafka *sink, rd_kafka_error_t *error)
 			break;
 		case EVS_KAFKA_STARTING:
 			if (error != NULL)
-				failed(sink, "the producer cannot be started", error);
+				failed(sink, true, "the producer cannot be started", error);
 			else
-			{
-				sink->phase = EVS_KAFKA_ASKING;
-				/* Where topics are created when they are needed, this creates it. */
-				if (sink->position_topic == NULL)
-					sink->position_topic = rd_kafka_topic_new(sink->producer, sink->config.position_topic, NULL);
-				ask_position(sink);
-			}
+				started(sink);
 			break;
-		case EVS_KAFKA_COMMITTING:
+		default:
 			if (error != NULL)
 				not_committed(sink, error);
 			else
 				committed(sink);
-			break;
-		default:
-			if (error != NULL)
-				failed(sink, "the transaction was not aborted", error);
-			else
-			{
-				sink->phase = EVS_KAFKA_READY;
-				evs_kafka_settle(sink);
-			}
 	}
 }
 
@@ -360,7 +355,7 @@ static bool
 has_task(const EvsKafka *sink)
 {
 	return sink->phase == EVS_KAFKA_CLOSING || sink->phase == EVS_KAFKA_STARTING ||
-		sink->phase == EVS_KAFKA_COMMITTING || sink->phase == EVS_KAFKA_ABORTING;
+		sink->phase == EVS_KAFKA_COMMITTING;
 }
 
 void
@@ -380,7 +375,7 @@ evs_kafka_transact(EvsKafka *sink)
 		start(sink, EVS_KAFKA_INIT, EVS_KAFKA_STARTING);
 	if (sink->phase == EVS_KAFKA_ASKING && evs_kafka_now(sink) >= sink->ask_at)
 		ask_position(sink);
-	if (sink->trouble.at_once)
+	if (sink->trouble.outage || sink->trouble.nsuspects > 0)
 		return;
 	if (sink->phase == EVS_KAFKA_READY || sink->phase == EVS_KAFKA_FILLING)
 		evs_kafka_fill(sink);
