@@ -1,10 +1,8 @@
 /*
  * evstore_sink_http.c
- *	  The http sink: web hooks, and whatever else takes events by HTTP.
+ *	  The http sink: web hooks, and services that take events by HTTP.
  *
- * http.h says where what is.  One message is one request, or in the format
- * cloudevents-batch several are; an answer of the 200s means that the receiver
- * has taken them.
+ * http.h says where what is, http_profile.h how services differ.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,7 +93,7 @@ progress(void *state, evs_sink_result *results, int max)
 	evs_http_drive(sink);
 	while (n < max && (request = sink->done.first) != NULL)
 	{
-		results[n] = request->result;
+		results[n] = request->is_split ? request->results[request->nreturned] : request->result;
 		results[n++].cookie = request->cookies[request->nreturned++];
 		if (request->nreturned == request->ncookies)
 			evs_http_recycle(request);

@@ -3,12 +3,19 @@
  *	  What the parts of the http sink share.
  *
  *	  evstore_sink_http.c	the functions of the ABI
- *	  http_config.c			settings
- *	  http_text.c			encodings, signatures, what may stand in a header
- *	  http_request.c		from messages to requests
+ *	  http_config.c			settings that all profiles have, and which profile it is
+ *	  http_setting.c		kinds of settings, and URLs
+ *	  http_text.c			encodings, what may stand in a header
+ *	  http_header.c			header lines, and secrets
+ *	  http_request.c		requests
+ *	  http_entries.c		arrays of messages, results of each
  *	  http_loop.c			libcurl's multi handle, its sockets and times
  *	  http_response.c		from responses to results
- *	  http_handshake.c		the permission of CloudEvents' web hooks
+ *	  http_permission.c		what must be had before anything is sent
+ *
+ * http_profile.h has what the profiles see, which are the services' views of it:
+ *
+ *	  http_webhook*.c		web hooks, and CloudEvents' handshake
  *
  * A request is in one list of the sink at any time: "waiting" for the
  * permission, "running" in the multi handle, "sent" as soon as a connection is
@@ -61,23 +68,46 @@ typedef enum EvsHttpSignature
 	EVS_HTTP_STANDARD_WEBHOOKS
 } EvsHttpSignature;
 
-/* The settings, checked.  Strings are those of evs_sink_settings, or host and proxy_host. */
+typedef struct EvsHttpProfile EvsHttpProfile;
+typedef struct EvsHttpReader EvsHttpReader;
+typedef struct EvsHttpSink EvsHttpSink;
+typedef struct EvsHttpRequest EvsHttpRequest;
+
+/* Where a URL leads. */
+typedef struct EvsHttpPlace
+{
+	const char *url;
+	char	   *host;			/* allocated, without brackets */
+	int			port;
+	bool		is_tls;
+} EvsHttpPlace;
+
+/*
+ * The settings, checked.  Strings are those of evs_sink_settings, or a place's
+ * host, or proxy_host.
+ */
 typedef struct EvsHttpConfig
 {
 	const evs_sink_settings *settings;	/* for headers.* */
+	const EvsHttpProfile *profile;
+	void	   *own;			/* the profile's */
+	bool		must_ask;		/* the profile's ask() comes before the first message */
 	EvsHttpFormat format;
-	const char *url;
+	EvsHttpPlace to;
 	CURLU	   *target;			/* the same, parsed, if it is that of all messages */
 	bool		has_topic;		/* {topic} is in the url */
-	bool		is_tls;
-	char	   *host;			/* of the url, without brackets */
-	int			port;
 	const char *method;
 	long		http_version;	/* CURL_HTTP_VERSION_... */
 	const char *proxy;			/* "" for none */
 	char	   *proxy_host;		/* NULL without a proxy */
 	int			proxy_port;
 	int64_t		connect_timeout_ms;
+	const char *ca_file;
+	const char *cert_file;
+	const char *key_file;
+	long		min_tls;		/* CURL_SSLVERSION_... */
+
+	/* Of web hooks. */
 	EvsHttpAuth auth;
 	const char *user;
 	const char *auth_secret;	/* names of secrets */
@@ -86,17 +116,9 @@ typedef struct EvsHttpConfig
 	const char *signature_header;
 	const char *idempotency_header; /* "" for none */
 	bool		conflict_is_duplicate;
-	bool		handshake;
 	const char *handshake_origin;
 	int64_t		handshake_rate; /* requests a minute to ask for; 0: none */
-	const char *ca_file;
-	const char *cert_file;
-	const char *key_file;
-	long		min_tls;		/* CURL_SSLVERSION_... */
 } EvsHttpConfig;
-
-typedef struct EvsHttpSink EvsHttpSink;
-typedef struct EvsHttpRequest EvsHttpRequest;
 
 typedef struct EvsHttpList
 {
@@ -112,9 +134,11 @@ struct EvsHttpRequest
 	EvsHttpSink *sink;
 	CURL	   *easy;
 
-	bool		is_handshake;
+	bool		is_ours;		/* of the profile's ask(): no message's */
+	const char *method;			/* NULL: that of the config */
+	const EvsHttpPlace *to;
 	const evs_sink_message *message;	/* the first */
-	uint64_t   *cookies;		/* of the messages */
+	uint64_t   *cookies;		/* of the messages, which follow each other */
 	int			ncookies;
 	int			max_cookies;
 	int			nreturned;		/* results fetched */
@@ -144,13 +168,21 @@ struct EvsHttpRequest
 	char		kept[EVS_HTTP_BODY_KEPT];
 	size_t		nkept;
 	size_t		nread;
+	bool		is_cut;			/* there was more than EVS_HTTP_BODY_READ */
+	evs_sink_buffer answer;		/* all of the body, if the profile looks at it */
 	char		retry_after[EVS_HTTP_VALUE_MAX];
 	char		location[EVS_HTTP_VALUE_MAX];
 	char		allowed_origin[EVS_HTTP_VALUE_MAX];
 	char		allowed_rate[EVS_HTTP_VALUE_MAX];
 
-	/* What it means; the cookie of each message is filled in later. */
+	/*
+	 * What it means for all messages or, if they are split, for each; cookies are
+	 * filled in later.
+	 */
 	evs_sink_result result;
+	bool		is_split;
+	evs_sink_result *results;
+	int			max_results;
 };
 
 typedef enum EvsHttpPermission
@@ -187,6 +219,7 @@ struct EvsHttpSink
 	EvsHttpList done;
 	EvsHttpList free;
 	EvsHttpPermission permission;
+	int64_t		permitted_until_us; /* when it is EVS_HTTP_ALLOWED; INT64_MAX: for ever */
 	evs_sink_result denial;		/* when it is EVS_HTTP_DENIED */
 };
 
@@ -198,15 +231,12 @@ extern void evs_http_config_free(EvsHttpConfig *config);
 /* http_text.c */
 extern bool evs_http_is_token(const char *name);
 extern bool evs_http_is_header_value(const char *value);
-extern bool evs_http_is_reserved(const EvsHttpConfig *config, const char *name);
 extern void evs_http_add_percent(evs_sink_buffer *buffer, const char *value);
 extern void evs_http_add_uri(evs_sink_buffer *buffer, const char *value);
 extern void evs_http_add_base64(evs_sink_buffer *buffer, const void *data, size_t length);
 extern bool evs_http_has_dot_segment(const char *url);
 extern void evs_http_add_hex(evs_sink_buffer *buffer, const unsigned char *data, size_t length);
 extern void evs_http_clear(evs_sink_buffer *buffer);
-extern bool evs_http_sign(EvsHttpRequest *request, const char *secret, size_t length,
-						  evs_sink_buffer *lines);
 
 /*
  * http_request.c: a request of the first messages of an array, 1 or, in
@@ -214,9 +244,17 @@ extern bool evs_http_sign(EvsHttpRequest *request, const char *secret, size_t le
  * result, and is in "done"; otherwise it is in no list.  NULL: no memory.
  */
 extern EvsHttpRequest *evs_http_request_new(EvsHttpSink *sink, const evs_sink_message *messages, int n);
-extern EvsHttpRequest *evs_http_request_options(EvsHttpSink *sink);
+
+/* The same for a request of the sink's own, by the profile's ask(). */
+extern EvsHttpRequest *evs_http_request_ask(EvsHttpSink *sink);
+
+/* Sign a request and hand it over; it has its result at once if that cannot be. */
+extern void evs_http_send(EvsHttpRequest *request);
 extern void evs_http_request_free(EvsHttpRequest *request);
 extern void evs_http_recycle(EvsHttpRequest *request);
+
+/* http_entries.c: the messages of a request that was refused, each by itself. */
+extern void evs_http_isolate(EvsHttpRequest *request);
 
 /* http_loop.c */
 extern bool evs_http_loop_open(EvsHttpSink *sink, char *error, size_t size);
@@ -237,8 +275,8 @@ extern void evs_http_finish(EvsHttpRequest *request, CURLcode code);
 extern void evs_http_result(EvsHttpRequest *request, evs_sink_class what, const char *format,...)
 			__attribute__((format(printf, 3, 4)));
 
-/* http_handshake.c */
+/* http_permission.c: send a request, which is in no list, as soon as that is allowed. */
 extern void evs_http_admit(EvsHttpSink *sink, EvsHttpRequest *request);
-extern void evs_http_handshake_done(EvsHttpRequest *request, long status);
+extern void evs_http_answered(EvsHttpRequest *request, long status);
 
 #endif							/* EVSTORE_HTTP_H */

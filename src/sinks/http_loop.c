@@ -266,8 +266,8 @@ on_open_socket(void *state, curlsocktype purpose, struct curl_sockaddr *address)
 
 	if (purpose != CURLSOCKTYPE_IPCXN || !print_address(address, numeric, sizeof(numeric)))
 		return CURL_SOCKET_BAD;
-	if (host->egress_allowed(host->ctx, by_proxy ? config->proxy_host : config->host, numeric,
-							 by_proxy ? config->proxy_port : config->port) != 1)
+	if (host->egress_allowed(host->ctx, by_proxy ? config->proxy_host : request->to->host, numeric,
+							 by_proxy ? config->proxy_port : request->to->port) != 1)
 	{
 		memcpy(request->refused, numeric, sizeof(numeric));
 		return CURL_SOCKET_BAD;
@@ -331,7 +331,7 @@ set_connection(CURL *easy, const EvsHttpSink *sink)
 	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	SET(CURLOPT_HTTP_VERSION, config->http_version);
 	/* The first ones share a connection if they can: HTTP/2 comes with TLS. */
-	SET(CURLOPT_PIPEWAIT, config->is_tls && config->http_version != CURL_HTTP_VERSION_1_1 ? 1L : 0L);
+	SET(CURLOPT_PIPEWAIT, config->to.is_tls && config->http_version != CURL_HTTP_VERSION_1_1 ? 1L : 0L);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) config->connect_timeout_ms);
 	SET(CURLOPT_LOW_SPEED_LIMIT, LOW_SPEED);
 	return set_tls(easy, config);
@@ -370,13 +370,15 @@ set_message(EvsHttpRequest *request)
 	bool		is_large = request->length > SMALL_BODY;
 
 	SET(CURLOPT_HTTPHEADER, request->headers);
-	if (config->has_topic)
+	/* The parsed one would go before. */
+	if (request->to != &config->to)
+		SET(CURLOPT_CURLU, NULL);
+	if (request->url.length > 0)
 		SET(CURLOPT_URL, request->url.data);
-	if (request->is_handshake)
-	{
-		SET(CURLOPT_CUSTOMREQUEST, "OPTIONS");
+	if (request->method != NULL)
+		SET(CURLOPT_CUSTOMREQUEST, request->method);
+	if (request->data == NULL)
 		return true;
-	}
 	/* Others have our deadline, and save libcurl a timer. */
 	SET(CURLOPT_LOW_SPEED_TIME, is_large ? (long) (request->sink->host->timeout_ms / 1000 + 2) : 0L);
 	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->length);

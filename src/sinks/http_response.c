@@ -15,7 +15,7 @@
 #include <strings.h>
 #include <time.h>
 
-#include "http.h"
+#include "http_profile.h"
 
 /* Longer than that is a mistake of the other side, and must not overflow. */
 #define RETRY_AFTER_MAX_S (30 * 24 * 3600)
@@ -43,8 +43,8 @@ forget_response(EvsHttpRequest *request)
 {
 	for (int i = 0; i < NKNOWN_HEADERS; i++)
 		((char *) request)[known_headers[i].offset] = '\0';
-	request->nkept = request->nread = 0;
-	request->has_head = false;
+	request->nkept = request->nread = request->answer.length = 0;
+	request->has_head = request->is_cut = false;
 }
 
 static void
@@ -95,7 +95,10 @@ on_body(char *data, size_t size, size_t n, void *state)
 	memcpy(request->kept + request->nkept, data, length < room ? length : room);
 	request->nkept += length < room ? length : room;
 	request->nread += length;
-	return request->nread > EVS_HTTP_BODY_READ ? 0 : length;
+	request->is_cut = request->nread > EVS_HTTP_BODY_READ;
+	if (!request->is_cut && (request->is_ours || request->sink->config.profile->judge != NULL))
+		evs_sink_add(&request->answer, data, length);
+	return request->is_cut ? 0 : length;
 }
 
 bool
@@ -111,40 +114,6 @@ evs_http_response_hooks(EvsHttpRequest *request)
 
 /* ---- what people may see of it ---- */
 
-/* Of the character that begins with this byte of UTF-8; 0: none does. */
-static size_t
-utf8_length_by_first(unsigned char first)
-{
-	if (first < 0x80)
-		return 1;
-	if (first >= 0xC2 && first < 0xE0)
-		return 2;
-	if (first >= 0xE0 && first < 0xF0)
-		return 3;
-	return first >= 0xF0 && first < 0xF5 ? 4 : 0;
-}
-
-/*
- * How many of the bytes at c are a character of UTF-8, with end as the first
- * byte that is not there?  0: none, or one that is cut off.
- */
-static size_t
-utf8_length(const unsigned char *c, const unsigned char *end)
-{
-	size_t		n = utf8_length_by_first(*c);
-
-	if (n == 0 || (size_t) (end - c) < n)
-		return 0;
-	for (size_t i = 1; i < n; i++)
-		if ((c[i] & 0xC0) != 0x80)
-			return 0;
-	/* Not the shortest form, a surrogate, or beyond the last character. */
-	if ((*c == 0xE0 && c[1] < 0xA0) || (*c == 0xED && c[1] > 0x9F) ||
-		(*c == 0xF0 && c[1] < 0x90) || (*c == 0xF4 && c[1] > 0x8F))
-		return 0;
-	return n;
-}
-
 /* Make valid UTF-8 of it, on one line, without growing. */
 static void
 make_readable(char *string)
@@ -154,7 +123,7 @@ make_readable(char *string)
 
 	while (c < end)
 	{
-		size_t		n = utf8_length(c, end);
+		size_t		n = evs_http_utf8_length(c, end);
 
 		/* A character that has been cut off by the end is dropped. */
 		if (n == 0 && *c >= 0xC2 && end - c < 4 && (c + 1 == end || (c[1] & 0xC0) == 0x80))
@@ -193,21 +162,46 @@ hide_secrets(EvsHttpRequest *request, char *string, size_t length)
 		hide(string, length, secrets->data + i);
 }
 
+static void
+__attribute__((format(printf, 4, 0)))
+set_result(EvsHttpRequest *request, evs_sink_result *result, evs_sink_class what,
+		   const char *format, va_list args)
+{
+	char	   *detail = result->detail;
+
+	vsnprintf(detail, sizeof(result->detail), format, args);
+	hide_secrets(request, detail, strlen(detail));
+	make_readable(detail);
+	result->result = what;
+	result->code = 0;
+	result->retry_after_ms = -1;
+}
+
 /* Set the result, with no code and no time to wait; the detail is made fit to show. */
 void
 evs_http_result(EvsHttpRequest *request, evs_sink_class what, const char *format,...)
 {
-	char	   *detail = request->result.detail;
 	va_list		args;
 
 	va_start(args, format);
-	vsnprintf(detail, sizeof(request->result.detail), format, args);
+	set_result(request, &request->result, what, format, args);
 	va_end(args);
-	hide_secrets(request, detail, strlen(detail));
-	make_readable(detail);
-	request->result.result = what;
-	request->result.code = 0;
-	request->result.retry_after_ms = -1;
+}
+
+/* The same for one of several messages. */
+evs_sink_result *
+evs_http_entry_result(EvsHttpRequest *request, int i, evs_sink_class what, const char *format,...)
+{
+	static evs_sink_result nobody;
+	evs_sink_result *result = &nobody;
+	va_list		args;
+
+	if (request->is_split && i >= 0 && i < request->ncookies)
+		result = &request->results[i];
+	va_start(args, format);
+	set_result(request, result, what, format, args);
+	va_end(args);
+	return result;
 }
 
 /* ---- classes ---- */
@@ -248,9 +242,10 @@ status_class(const EvsHttpConfig *config, long status)
 }
 
 /* Milliseconds of Retry-After, which has seconds or a date; -1 if it says nothing. */
-static int64_t
-retry_after_ms(const char *value)
+int64_t
+evs_http_retry_after(const EvsHttpRequest *request)
 {
+	const char *value = request->retry_after;
 	size_t		digits = strspn(value, "0123456789");
 	double		seconds;
 
@@ -295,8 +290,8 @@ describe_status(EvsHttpRequest *request, evs_sink_class what, long status)
 		evs_http_result(request, what, "HTTP %ld%s%s", status, excerpt[0] ? ": " : "", excerpt);
 }
 
-static void
-judge_status(EvsHttpRequest *request, long status)
+void
+evs_http_judge_status(EvsHttpRequest *request, long status)
 {
 	evs_sink_class what = status_class(&request->sink->config, status);
 
@@ -306,7 +301,7 @@ judge_status(EvsHttpRequest *request, long status)
 		describe_status(request, what, status);
 	request->result.code = (int32_t) status;
 	if (what == EVS_SINK_RETRY || what == EVS_SINK_RETRY_SINK)
-		request->result.retry_after_ms = retry_after_ms(request->retry_after);
+		request->result.retry_after_ms = evs_http_retry_after(request);
 }
 
 static evs_sink_class
@@ -339,10 +334,35 @@ judge_failure(EvsHttpRequest *request, CURLcode code)
 
 	if (request->refused[0] != '\0' && request->nallowed == 0 && !request->is_sent)
 		evs_http_result(request, EVS_SINK_FATAL, "connections to %s, to which %s was resolved, are not allowed by evstore.egress_allow",
-						request->refused, config->proxy_host ? config->proxy_host : config->host);
+						request->refused, config->proxy_host ? config->proxy_host : request->to->host);
 	else
 		evs_http_result(request, failure_class(request, code), "%s",
 						request->curl_error[0] ? request->curl_error : curl_easy_strerror(code));
+}
+
+static void
+judge(EvsHttpRequest *request, long status)
+{
+	const EvsHttpProfile *profile = request->sink->config.profile;
+
+	if (request->answer.failed)
+		(void) evs_http_no_memory(request);
+	else if (profile->judge != NULL && !request->is_ours)
+		profile->judge(request, status);
+	else
+		evs_http_judge_status(request, status);
+}
+
+/*
+ * Several messages were refused, and one of them is to blame.  Of those that
+ * were made one request because the relay wants it, the host tries each.
+ */
+static bool
+must_isolate(const EvsHttpRequest *request)
+{
+	return request->ncookies > 1 && !request->is_split &&
+		request->result.result == EVS_SINK_PERMANENT &&
+		request->sink->config.format != EVS_HTTP_BATCH;
 }
 
 /* A request has ended, with a response or without. */
@@ -353,7 +373,7 @@ evs_http_finish(EvsHttpRequest *request, CURLcode code)
 
 	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 	/* A body that we did not want to read to its end is no failure. */
-	if (code == CURLE_WRITE_ERROR && request->nread > EVS_HTTP_BODY_READ)
+	if (code == CURLE_WRITE_ERROR && request->is_cut)
 		code = CURLE_OK;
 	/* libcurl is content with the first line of a head. */
 	if (code == CURLE_OK && !request->has_head)
@@ -362,11 +382,13 @@ evs_http_finish(EvsHttpRequest *request, CURLcode code)
 		code = CURLE_PARTIAL_FILE;
 	}
 	if (code == CURLE_OK)
-		judge_status(request, status);
+		judge(request, status);
 	else
 		judge_failure(request, code);
-	if (request->is_handshake)
-		evs_http_handshake_done(request, code == CURLE_OK ? status : 0);
+	if (request->is_ours)
+		evs_http_answered(request, code == CURLE_OK ? status : 0);
+	else if (must_isolate(request))
+		evs_http_isolate(request);
 	else
 		evs_http_put(&request->sink->done, request);
 }

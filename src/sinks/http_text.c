@@ -1,15 +1,13 @@
 /*
  * http_text.c
- *	  Encodings of the http sink, what may stand in a header, and signatures.
+ *	  Encodings of the http sink, and what may stand in a header.
  */
 #include <ctype.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <string.h>
-#include <strings.h>
-#include <time.h>
 
-#include "http.h"
+#include "http_profile.h"
 
 /* A field name of HTTP. */
 bool
@@ -41,29 +39,6 @@ evs_http_is_header_value(const char *value)
 			return false;
 	}
 	return true;
-}
-
-/*
- * Is it a header that only the sink sets?  Those that frame a message or say
- * where it goes could be used to smuggle a second request; the others would be
- * there twice.
- */
-bool
-evs_http_is_reserved(const EvsHttpConfig *config, const char *name)
-{
-	static const char *const names[] = {
-		"Connection", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host",
-		"HTTP2-Settings", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "TE",
-		"Trailer", "Transfer-Encoding", "Upgrade",
-		"webhook-id", "webhook-timestamp", "webhook-signature"
-	};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (strcasecmp(name, names[i]) == 0)
-			return true;
-	return strncasecmp(name, "ce-", 3) == 0 ||
-		strcasecmp(name, config->idempotency_header) == 0 ||
-		strcasecmp(name, config->signature_header) == 0;
 }
 
 static void
@@ -161,131 +136,102 @@ evs_http_clear(evs_sink_buffer *buffer)
 	buffer->failed = false;
 }
 
-/* ---- signatures ---- */
+/* ---- UTF-8, JSON and XML ---- */
 
-/*
- * HMAC-SHA256 of a prefix and a request's body, which may be many megabytes and
- * is not copied.
- */
-static bool
-hmac_sha256(const unsigned char *key, size_t length, const evs_sink_buffer *prefix,
-			const EvsHttpRequest *request, unsigned char *mac)
+/* Of the character that begins with this byte of UTF-8; 0: none does. */
+static size_t
+utf8_length_by_first(unsigned char first)
 {
-	EVP_PKEY   *pkey = EVP_PKEY_new_raw_private_key(EVP_PKEY_HMAC, NULL, key, length);
-	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	size_t		size = 32;
-	bool		ok;
-
-	ok = pkey != NULL && ctx != NULL &&
-		EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, pkey) == 1 &&
-		EVP_DigestSignUpdate(ctx, prefix->data, prefix->length) == 1 &&
-		EVP_DigestSignUpdate(ctx, request->data, request->length) == 1 &&
-		EVP_DigestSignFinal(ctx, mac, &size) == 1;
-	EVP_MD_CTX_free(ctx);
-	EVP_PKEY_free(pkey);
-	return ok;
+	if (first < 0x80)
+		return 1;
+	if (first >= 0xC2 && first < 0xE0)
+		return 2;
+	if (first >= 0xE0 && first < 0xF0)
+		return 3;
+	return first >= 0xF0 && first < 0xF5 ? 4 : 0;
 }
 
 /*
- * The key of Standard Webhooks: "whsec_" and base64, or the bytes themselves.
- * Returns its length, or -1 if it is not base64.
+ * How many of the bytes at c are a character of UTF-8, with end as the first
+ * byte that is not there?  0: none, or one that is cut off.
  */
-static int
-webhook_key(const char *secret, size_t length, unsigned char *key)
+size_t
+evs_http_utf8_length(const unsigned char *c, const unsigned char *end)
 {
-	static const char prefix[] = "whsec_";
-	int			decoded;
+	size_t		n = utf8_length_by_first(*c);
 
-	if (strncmp(secret, prefix, strlen(prefix)) != 0)
-	{
-		memcpy(key, secret, length);
-		return (int) length;
-	}
-	secret += strlen(prefix);
-	length -= strlen(prefix);
-	decoded = EVP_DecodeBlock(key, (const unsigned char *) secret, (int) length);
-	/* What it returns counts the padding as if it were data. */
-	while (decoded > 0 && length > 0 && secret[length - 1] == '=')
-	{
-		decoded--;
-		length--;
-	}
-	return decoded;
+	if (n == 0 || (size_t) (end - c) < n)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((c[i] & 0xC0) != 0x80)
+			return 0;
+	/* Not the shortest form, a surrogate, or beyond the last character. */
+	if ((*c == 0xE0 && c[1] < 0xA0) || (*c == 0xED && c[1] > 0x9F) ||
+		(*c == 0xF0 && c[1] < 0x90) || (*c == 0xF4 && c[1] > 0x8F))
+		return 0;
+	return n;
 }
 
-/*
- * The identity of what is signed, by which a receiver knows it again: the
- * event's id, or for a batch one that is the same only for the same events in
- * the same order.
- */
-static void
-add_webhook_id(evs_sink_buffer *id, const EvsHttpRequest *request)
+void
+evs_http_add_json(evs_sink_buffer *buffer, const void *data, size_t length)
 {
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	evs_sink_buffer ids = {0};
+	const char *from = data;
+	size_t		start = 0;
 
-	if (request->ncookies == 1)
+	evs_sink_add(buffer, "\"", 1);
+	for (size_t i = 0; i < length; i++)
 	{
-		evs_sink_add_string(id, request->message->id);
-		return;
+		unsigned char c = from[i];
+
+		if (c >= 0x20 && c != '"' && c != '\\')
+			continue;
+		evs_sink_add(buffer, from + start, i - start);
+		start = i + 1;
+		if (c >= 0x20)
+			evs_sink_printf(buffer, "\\%c", c);
+		else
+			evs_sink_printf(buffer, "\\u%04x", c);
 	}
-	for (int i = 0; i < request->ncookies; i++)
-		evs_sink_printf(&ids, "%s\n", evs_sink_message_at(request->message, i)->id);
-	if (ids.failed || EVP_Digest(ids.data, ids.length, digest, NULL, EVP_sha256(), NULL) != 1)
-		id->failed = true;
-	else
-	{
-		evs_sink_add_string(id, "batch_");
-		evs_http_add_hex(id, digest, 16);
-	}
-	evs_sink_buffer_free(&ids);
+	evs_sink_add(buffer, from + start, length - start);
+	evs_sink_add(buffer, "\"", 1);
 }
 
-static bool
-sign_standard_webhook(EvsHttpRequest *request, const char *secret, size_t length,
-					  evs_sink_buffer *lines)
-{
-	unsigned char key[EVS_HTTP_SECRET_MAX];
-	unsigned char mac[32];
-	int			nkey = webhook_key(secret, length, key);
-	long long	now = (long long) time(NULL);
-	evs_sink_buffer id = {0};
-	evs_sink_buffer signed_part = {0};
-	bool		ok = false;
-
-	add_webhook_id(&id, request);
-	evs_sink_printf(&signed_part, "%s.%lld.", id.data ? id.data : "", now);
-	if (nkey > 0 && !id.failed && !signed_part.failed &&
-		hmac_sha256(key, nkey, &signed_part, request, mac))
-	{
-		evs_sink_printf(lines, "webhook-id: %s\nwebhook-timestamp: %lld\nwebhook-signature: v1,",
-						id.data, now);
-		evs_http_add_base64(lines, mac, sizeof(mac));
-		ok = true;
-	}
-	OPENSSL_cleanse(key, sizeof(key));
-	evs_sink_buffer_free(&id);
-	evs_sink_buffer_free(&signed_part);
-	return ok;
-}
-
-/*
- * Add the signature of a request's body as header lines, separated by newlines.
- * False if the secret is no key.
- */
 bool
-evs_http_sign(EvsHttpRequest *request, const char *secret, size_t length,
-			  evs_sink_buffer *lines)
+evs_http_is_xml_text(const void *data, size_t length)
 {
-	static const evs_sink_buffer nothing = {.data = ""};
-	unsigned char mac[32];
+	const unsigned char *c = data;
+	const unsigned char *end = c + length;
 
-	if (request->sink->config.signature == EVS_HTTP_STANDARD_WEBHOOKS)
-		return sign_standard_webhook(request, secret, length, lines);
-	if (length == 0 ||
-		!hmac_sha256((const unsigned char *) secret, length, &nothing, request, mac))
-		return false;
-	evs_sink_printf(lines, "%s: sha256=", request->sink->config.signature_header);
-	evs_http_add_hex(lines, mac, sizeof(mac));
+	while (c < end)
+	{
+		size_t		n = evs_http_utf8_length(c, end);
+
+		if (n == 0 || (*c < 0x20 && *c != '\t' && *c != '\n' && *c != '\r'))
+			return false;
+		/* U+FFFE and U+FFFF */
+		if (*c == 0xEF && c[1] == 0xBF && c[2] >= 0xBE)
+			return false;
+		c += n;
+	}
 	return true;
+}
+
+void
+evs_http_json_excerpt(const evs_sink_json_value *value, char *out, size_t size)
+{
+	evs_sink_json_value part = *value;
+	size_t		length = 0;
+
+	/* Whole escapes; each is at least as long as what it stands for. */
+	while (length < value->length)
+	{
+		size_t		n = value->text[length] != '\\' ? 1 : value->text[length + 1] == 'u' ? 6 : 2;
+
+		if (length + n >= size)
+			break;
+		length += n;
+	}
+	part.length = length;
+	if (!evs_sink_json_string(&part, out, size))
+		out[0] = '\0';
 }
