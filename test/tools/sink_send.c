@@ -16,8 +16,8 @@
  *	secret NAME [VALUE]		its value, or that there is none
  *	deny WORD, permit		egress_allowed() says no to a name or address; to none
  *	validate, open			0, or -1 and the error
- *	message NAME=VALUE...	the next to submit: id, type, topic, content_type, data,
- *							size (of filling, in place of data), a.NAME (an
+ *	message NAME=VALUE...	the next to submit: id, type, key, topic, content_type,
+ *							data, size (of filling, in place of data), a.NAME (an
  *							attribute), h.NAME (a header)
  *	submit					all messages; answers how many were accepted
  *	wait N					until there are N results: cookie, class, code,
@@ -54,7 +54,7 @@ typedef struct Secret
 	char	   *value;
 } Secret;
 
-static const char *const classes[] = {"ok", "duplicate", "retry", "retry_sink", "permanent", "fatal"};
+static const char *const classes[] = {"ok", "duplicate", "retry", "retry_sink", "permanent", "fatal", "returned"};
 static const char *const kinds[] = {"string", "number", "boolean", "secret"};
 
 static const evs_sink *sink;
@@ -295,6 +295,8 @@ set_member(evs_sink_message *message, char *name, const char *value)
 		message->id = strdup(value);
 	else if (strcmp(name, "type") == 0)
 		message->type = strdup(value);
+	else if (strcmp(name, "key") == 0)
+		message->key = strdup(value);
 	else if (strcmp(name, "topic") == 0)
 		message->topic = strdup(value);
 	else if (strcmp(name, "content_type") == 0)
