@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 #
-# http_server.pl [--port N] [--log FILE] [--control FILE]
+# http_server.pl [--port N] [--log FILE] [--control FILE] [--script FILE]
 #                [--cert FILE --key FILE [--tls VERSION] [--client-ca FILE]]
 #
 # An HTTP/1.1 receiver that does what it is told to, also wrongly.  One process,
@@ -20,9 +20,15 @@
 #	reset=1           reset the connection instead of answering
 #	garbage=1         answer with something that is not HTTP
 #	first=N           all this is for the first N requests of this URL only
+#	only=TEXT         and for URLs that have this text
 #	options.KEY=...   the same for OPTIONS requests, which then ignore the rest
 #
 # While the control file exists its content, of the same form, goes before.
+#
+# A script is Perl whose value is a function: of a request, with its body, it returns
+# a reference to a hash of the same instructions.  It is not asked when the status has
+# been said already, so that what it does not know of has not happened; with half, reset
+# and the like it has, and only the answer is lost.
 #
 # Each request is a line of JSON in the log: n, connection, method, target,
 # version, headers (an array of pairs), body, or body_base64 if that is not
@@ -41,8 +47,8 @@ use Socket qw(SOL_SOCKET SO_LINGER IPPROTO_TCP TCP_NODELAY);
 use Time::HiRes 'time';
 
 my %option = (port => 0);
-GetOptions(\%option, 'port=i', 'log=s', 'control=s', 'cert=s', 'key=s', 'tls=s', 'client-ca=s')
-  or die "usage: http_server.pl [--port N] [--log FILE] [--control FILE] [--cert FILE --key FILE]\n";
+GetOptions(\%option, 'port=i', 'log=s', 'control=s', 'script=s', 'cert=s', 'key=s', 'tls=s', 'client-ca=s')
+  or die "usage: http_server.pl [--port N] [--log FILE] [--control FILE] [--script FILE] [--cert FILE --key FILE]\n";
 my @tls_options = (
 	SSL_server => 1, SSL_startHandshake => 0,
 	SSL_cert_file => $option{cert}, SSL_key_file => $option{key},
@@ -52,12 +58,17 @@ my @tls_options = (
 
 my $max_logged = 65536;
 my (%connections, $next_connection, $nrequests, %times_asked, @gathered, @delayed);
-my ($log, %parsed);
+my ($log, $script, %parsed);
 
 $SIG{PIPE} = 'IGNORE';
 if ($option{cert})
 {
 	require IO::Socket::SSL;
+}
+if ($option{script})
+{
+	$script = do $option{script};
+	ref $script eq 'CODE' or die "$option{script}: ", $@ || $! || 'it is no function', "\n";
 }
 if ($option{log})
 {
@@ -125,11 +136,22 @@ sub instructions
 		/^options\.(?!header)(.*)/ and $of_options{$1} = $is->{$_} for keys %$is;
 		$is = \%of_options;
 	}
-	if (defined $is->{first} && $times_asked{"$request->{method} $target"}++ >= $is->{first})
+	if ((defined $is->{only} && index($target, $is->{only}) < 0) ||
+		(defined $is->{first} && $times_asked{"$request->{method} $target"}++ >= $is->{first}))
 	{
 		$is = parse_query('');
 	}
 	return $is;
+}
+
+# those with what the script says of it
+sub ask_script
+{
+	my ($request, $is) = @_;
+
+	return $is if !$script || defined $is->{status};
+	my $answer = $script->($request);
+	return { %$answer, %$is, header => [ @{ $answer->{header} // [] }, @{ $is->{header} } ] };
 }
 
 # ---- the log ----
@@ -282,7 +304,7 @@ sub serve
 		delete $connection->{request};
 		$nrequests++;
 		log_request($connection, $request) if $log;
-		begin_answer($connection, $request, $request->{is});
+		begin_answer($connection, $request, ask_script($request, $request->{is}));
 	}
 	return;
 }
