@@ -116,7 +116,8 @@ $(SINK_MODULES): src/sinks/evstore_sink_%.so: src/sinks/evstore_sink_%.o $$(call
 
 # What drives sink modules in tests, and a module for tests of hosts: not installed.
 HARNESS_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard test/tools/harness_*.c)) test/tools/sink_harness.c)
-TEST_TOOLS = test/tools/sink_harness test/tools/sink_send test/tools/evstore_sink_double.so test/tools/evstore_sink_gated.so
+TEST_TOOLS = test/tools/sink_harness test/tools/sink_send test/tools/evstore_sink_double.so test/tools/evstore_sink_gated.so \
+	$(if $(filter http,$(SINKS)),test/tools/aws_sign)
 
 tool_flags = -O2 -g -Wall -Wextra $(COPT) -fPIC -fvisibility=hidden -std=gnu99 -Isrc/include -MMD -MP
 
@@ -128,6 +129,11 @@ test/tools/sink_harness: $(HARNESS_OBJS)
 
 test/tools/sink_send: test/tools/sink_send.o
 	$(CC) -o $@ $^ -ldl
+
+# A part of the http sink by itself.
+test/tools/aws_sign.o: tool_flags += -Isrc/sinks
+test/tools/aws_sign: test/tools/aws_sign.o src/sinks/http_sigv4.o src/sinks/http_text.o src/sinks/sink_json.o $(SINK_UTIL)
+	$(CC) -o $@ $^ $(call sink_libs,http)
 
 test/tools/evstore_sink_gated.o: test/tools/evstore_sink_double.c .build_flags
 	$(CC) $(tool_flags) -DGATED -c -o $@ $<

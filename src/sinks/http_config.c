@@ -17,7 +17,11 @@
 
 /* The first is the default. */
 static const EvsHttpProfile *const profiles[] = {
-	&evs_http_webhook
+	&evs_http_webhook,
+	&evs_http_aws_eventbridge,
+	&evs_http_aws_kinesis,
+	&evs_http_aws_sns,
+	&evs_http_aws_sqs
 };
 
 #define NPROFILES ((int) (sizeof(profiles) / sizeof(profiles[0])))

@@ -103,6 +103,10 @@ struct EvsHttpProfile
 };
 
 extern const EvsHttpProfile evs_http_webhook;
+extern const EvsHttpProfile evs_http_aws_eventbridge;
+extern const EvsHttpProfile evs_http_aws_kinesis;
+extern const EvsHttpProfile evs_http_aws_sns;
+extern const EvsHttpProfile evs_http_aws_sqs;
 
 /* ---- http_setting.c: reading settings; false and an error that names the setting ---- */
 
@@ -139,6 +143,18 @@ extern bool evs_http_read_url(EvsHttpReader *reader, const char *name, const cha
 extern bool evs_http_read_other_url(EvsHttpReader *reader, const char *name, const char *url,
 									EvsHttpPlace *place);
 extern bool evs_http_read_proxy(EvsHttpReader *reader);
+
+/* ---- http_template.c: settings with places for what a message says about itself ---- */
+
+extern bool evs_http_read_template(EvsHttpReader *reader, const char *name, const char *otherwise,
+								   const char **value);
+extern bool evs_http_has_place(const char *template);
+
+/* Is it nothing but the place of a number? */
+extern bool evs_http_is_number_place(const char *template);
+
+/* Add a template with a message's values, as they are. */
+extern void evs_http_fill(evs_sink_buffer *buffer, const char *template, const evs_sink_message *message);
 
 /* ---- http_header.c: header lines, and secrets; false with a result ---- */
 
@@ -252,7 +268,24 @@ extern void evs_http_add_json(evs_sink_buffer *buffer, const void *data, size_t 
 /* Valid UTF-8 of characters that XML 1.0 allows: no control characters but tab, LF, CR. */
 extern bool evs_http_is_xml_text(const void *data, size_t length);
 
+/* As evs_http_add_uri(). */
+extern void evs_http_add_uri_bytes(evs_sink_buffer *buffer, const void *data, size_t length);
+
 /* A JSON string without its escapes, as much of it as fits. */
 extern void evs_http_json_excerpt(const evs_sink_json_value *value, char *out, size_t size);
+
+/* ---- http_xml.c: a small strict reader of what services answer ---- */
+
+/*
+ * Called at the end of each element, with the names of those it is in and its own,
+ * without prefixes and joined with dots, and its text if it has no elements.
+ */
+typedef void (*EvsHttpXmlCallback) (void *arg, const char *path, const char *text, size_t length);
+
+/* False if it is not XML, is nested too deep, or has a document type. */
+extern bool evs_http_xml_scan(const char *text, size_t length, EvsHttpXmlCallback callback, void *arg);
+
+/* A text without its entities, as much of it as fits. */
+extern void evs_http_xml_excerpt(const char *text, size_t length, char *out, size_t size);
 
 #endif							/* EVSTORE_HTTP_PROFILE_H */

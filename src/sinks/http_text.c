@@ -67,17 +67,27 @@ evs_http_add_percent(evs_sink_buffer *buffer, const char *value)
 
 /* A piece of a URL's path or query: all but the unreserved characters are encoded. */
 void
+evs_http_add_uri_bytes(evs_sink_buffer *buffer, const void *data, size_t length)
+{
+	const unsigned char *c = data;
+	const unsigned char *end = c + length;
+	const unsigned char *start = c;
+
+	for (; c < end; c++)
+	{
+		if (*c < 0x80 && (isalnum(*c) || (*c != '\0' && strchr("-._~", *c) != NULL)))
+			continue;
+		evs_sink_add(buffer, start, c - start);
+		add_percent_byte(buffer, *c);
+		start = c + 1;
+	}
+	evs_sink_add(buffer, start, c - start);
+}
+
+void
 evs_http_add_uri(evs_sink_buffer *buffer, const char *value)
 {
-	for (; *value != '\0'; value++)
-	{
-		unsigned char c = *value;
-
-		if (c < 0x80 && (isalnum(c) || strchr("-._~", c) != NULL))
-			evs_sink_add(buffer, &c, 1);
-		else
-			add_percent_byte(buffer, c);
-	}
+	evs_http_add_uri_bytes(buffer, value, strlen(value));
 }
 
 void

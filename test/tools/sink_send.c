@@ -16,9 +16,9 @@
  *	secret NAME [VALUE]		its value, or that there is none
  *	deny WORD, permit		egress_allowed() says no to a name or address; to none
  *	validate, open			0, or -1 and the error
- *	message NAME=VALUE...	the next to submit: id, type, key, topic, content_type,
- *							data, size (of filling, in place of data), a.NAME (an
- *							attribute), h.NAME (a header)
+ *	message NAME=VALUE...	the next to submit: id, type, key, topic, source, stream,
+ *							time_us, content_type, data, size (of filling, in place
+ *							of data), a.NAME (an attribute), h.NAME (a header)
  *	submit					all messages; answers how many were accepted
  *	wait N					until there are N results: cookie, class, code,
  *							retry_after_ms, detail.  Cookies count from 1.
@@ -299,6 +299,12 @@ set_member(evs_sink_message *message, char *name, const char *value)
 		message->key = strdup(value);
 	else if (strcmp(name, "topic") == 0)
 		message->topic = strdup(value);
+	else if (strcmp(name, "source") == 0)
+		message->source = strdup(value);
+	else if (strcmp(name, "stream") == 0)
+		message->stream = strdup(value);
+	else if (strcmp(name, "time_us") == 0)
+		message->time_us = atoll(value);
 	else if (strcmp(name, "content_type") == 0)
 		message->content_type = strdup(value);
 	else if (strcmp(name, "data") == 0)
