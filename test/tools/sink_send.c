@@ -38,7 +38,7 @@
 #include "evstore_sink.h"
 
 #define MAX_ITEMS 256
-#define MAX_WORDS 64
+#define MAX_WORDS 256
 #define LINE_SIZE (1024 * 1024)
 
 /* A later version's message: modules must not count on the size of theirs. */
