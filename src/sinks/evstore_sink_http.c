@@ -53,6 +53,30 @@ open_sink(const evs_sink_host *host, const evs_sink_settings *settings, char *er
 	return NULL;
 }
 
+/* How many are before the first, from "to" on, whose key is that of one between "from" and "to"? */
+static int
+count_with_other_keys(const evs_sink_message *messages, int from, int to, int n)
+{
+	for (int i = to; i < n; i++)
+	{
+		const char *key = evs_sink_message_at(messages, i)->key;
+
+		for (int j = from; key != NULL && j < to; j++)
+		{
+			const char *other = evs_sink_message_at(messages, j)->key;
+
+			if (other != NULL && strcmp(key, other) == 0)
+				return i;
+		}
+	}
+	return n;
+}
+
+/*
+ * Two requests on their way must not have messages of the same key.  The relay sees
+ * to that, but for those that it submits together as a batch.  If they are not one
+ * request, the rest is not accepted from where a key would be in two.
+ */
 static int
 submit(void *state, const evs_sink_message *messages, int n)
 {
@@ -62,10 +86,13 @@ submit(void *state, const evs_sink_message *messages, int n)
 	while (accepted < n)
 	{
 		EvsHttpRequest *request = evs_http_request_new(sink, evs_sink_message_at(messages, accepted), n - accepted);
+		int			before = accepted;
 
 		if (request == NULL)
 			break;
 		accepted += request->ncookies;
+		if (sink->config.format == EVS_HTTP_BATCH)
+			n = count_with_other_keys(messages, before, accepted, n);
 		if (request->list == NULL)
 			evs_http_admit(sink, request);
 	}
