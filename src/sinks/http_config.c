@@ -21,7 +21,11 @@ static const EvsHttpProfile *const profiles[] = {
 	&evs_http_aws_eventbridge,
 	&evs_http_aws_kinesis,
 	&evs_http_aws_sns,
-	&evs_http_aws_sqs
+	&evs_http_aws_sqs,
+	&evs_http_azure_eventgrid,
+	&evs_http_azure_eventhubs,
+	&evs_http_azure_servicebus,
+	&evs_http_gcp_pubsub
 };
 
 #define NPROFILES ((int) (sizeof(profiles) / sizeof(profiles[0])))

@@ -107,6 +107,10 @@ extern const EvsHttpProfile evs_http_aws_eventbridge;
 extern const EvsHttpProfile evs_http_aws_kinesis;
 extern const EvsHttpProfile evs_http_aws_sns;
 extern const EvsHttpProfile evs_http_aws_sqs;
+extern const EvsHttpProfile evs_http_azure_eventgrid;
+extern const EvsHttpProfile evs_http_azure_eventhubs;
+extern const EvsHttpProfile evs_http_azure_servicebus;
+extern const EvsHttpProfile evs_http_gcp_pubsub;
 
 /* ---- http_setting.c: reading settings; false and an error that names the setting ---- */
 
