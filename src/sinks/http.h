@@ -16,6 +16,9 @@
  * http_profile.h has what the profiles see, which are the services' views of it:
  *
  *	  http_webhook*.c		web hooks, and CloudEvents' handshake
+ *	  http_azure*.c			Event Grid, Service Bus and Event Hubs: see http_azure.h
+ *	  http_gcp*.c			Google Cloud Pub/Sub: see http_gcp.h
+ *	  http_cloud.c			what the latter share
  *
  * A request is in one list of the sink at any time: "waiting" for the
  * permission, "running" in the multi handle, "sent" as soon as a connection is

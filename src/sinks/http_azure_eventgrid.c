@@ -19,6 +19,9 @@
 #define TOPIC_VERSION "2018-01-01"
 #define NAMESPACE_VERSION "2023-11-01"
 
+/* Behind the name of a namespace's topic. */
+#define PUBLISH ":publish"
+
 static const char *const names[] = {
 	"url", "api_version", "auth.type", "auth.key", "auth.token", NULL
 };
@@ -47,7 +50,7 @@ read_url(EvsHttpReader *reader)
 	if (strchr(url, '?') != NULL)
 		return evs_http_fail(reader, "setting \"url\" must not have a query: \"api_version\" sets it");
 	if (!evs_http_read_string(reader, "api_version",
-							  ends_with(url, ":publish") ? NAMESPACE_VERSION : TOPIC_VERSION, &version))
+							  ends_with(url, PUBLISH) ? NAMESPACE_VERSION : TOPIC_VERSION, &version))
 		return false;
 	if (strspn(version, "0123456789-abcdefghijklmnopqrstuvwxyz") != strlen(version) || *version == '\0')
 		return evs_http_fail(reader, "setting \"api_version\" must be like %s", TOPIC_VERSION);
@@ -105,19 +108,35 @@ make(EvsHttpRequest *request, int n)
 		evs_http_omit_header(request, "Expect");
 }
 
-/* The resource is the topic, without the query, and with the version in the way of the libraries. */
+/*
+ * What a signature is for: a topic of a namespace, or an endpoint with the version
+ * of the API, in the way of Azure's libraries.
+ */
+static void
+add_resource(evs_sink_buffer *resource, const char *url)
+{
+	size_t		path = strcspn(url, "?");
+	const char *version = url + path + strlen("?api-version=");
+	size_t		publish = strlen(PUBLISH);
+
+	if (path > publish && strncmp(url + path - publish, PUBLISH, publish) == 0)
+		evs_sink_add(resource, url, path - publish);
+	else
+	{
+		evs_sink_add(resource, url, path);
+		evs_sink_printf(resource, "?apiVersion=%s", version);
+	}
+}
+
 static bool
 add_sas(EvsHttpRequest *request, const char *key, size_t length)
 {
-	const char *url = request->url.length > 0 ? request->url.data : request->sink->config.to.url;
-	size_t		path = strcspn(url, "?");
 	evs_sink_buffer resource = {0};
 	evs_sink_buffer *line;
 	size_t		start;
 	bool		ok;
 
-	evs_sink_add(&resource, url, path);
-	evs_sink_printf(&resource, "?apiVersion=%s", url + path + strlen("?api-version="));
+	add_resource(&resource, request->url.length > 0 ? request->url.data : request->sink->config.to.url);
 	line = evs_http_begin_header(request, "aeg-sas-token");
 	start = line->length;
 	ok = !resource.failed &&

@@ -36,12 +36,13 @@ note "EVS_CLOUD_SEED=$seed";
 # Not a real key: it says so.
 my $grid_key = 'dGhpcyBpcyBub3QgYSByZWFsIEV2ZW50R3JpZCBrZXk=';
 my $bus_key = 'S4lxDe/kdGFgi7xbIVdBakWpx+PitKsGFUPFxZKT14=';
+my $next_key = 'another+one/that=is=not=one=of=Azures';
 
 run_log([ 'openssl', 'genrsa', '-out', "$tmp/$_.pem", '2048' ]) or die for qw(account other);
 run_log([ 'openssl', 'rsa', '-in', "$tmp/account.pem", '-pubout', '-out', "$tmp/public.pem" ]) or die;
 run_log([ 'openssl', 'ecparam', '-genkey', '-name', 'prime256v1', '-noout', '-out', "$tmp/ec.pem" ]) or die;
 
-my $cloud = cloud_double(known => { grid => $grid_key, bus => { send => $bus_key }, bearer => 'a-bearer-token' });
+my $cloud = cloud_double(known => { grid => $grid_key, bus => { send => [ $bus_key, $next_key ] }, bearer => 'a-bearer-token' });
 $cloud->put('public.pem', slurp_file("$tmp/public.pem"));
 
 # The key file of the service account, with other members
@@ -691,7 +692,7 @@ SKIP:
 {
 	skip 'IO::Socket::SSL is not installed' unless eval { require IO::Socket::SSL };
 	my $cert = make_certificate("$tmp/cloud", make_ca("$tmp/ca"));
-	my $secure = cloud_double(tls => $cert, known => { grid => $grid_key, bus => { send => $bus_key }, bearer => 'a-bearer-token' });
+	my $secure = cloud_double(tls => $cert, known => { grid => $grid_key, bus => { send => [ $bus_key, $next_key ] }, bearer => 'a-bearer-token' });
 	my $plain = $cloud;
 	$secure->put('public.pem', slurp_file("$tmp/public.pem"));
 	# whose token_uri is http in the double
@@ -736,6 +737,17 @@ harness_ok("$_: destroy() with messages in flight", '--messages', 100, '--keys',
   for sort keys %service;
 $cloud->control(undef);
 
+$cloud->requests;
+harness_ok('a key that changes', '--messages', 40, '--in-flight', 1, '--rotate', "20:bus=$next_key", arguments('bus'));
+my %signed_by;
+foreach my $request ($cloud->requests)
+{
+	my ($resource, $sig, $se) = $request->header('Authorization') =~ /sr=([^&]+)&sig=([^&]+)&se=(\d+)/;
+	my ($n) = grep { hmac_sha256_base64("$resource\n$se", ($bus_key, $next_key)[$_]) . '=' eq $sig =~ s/%(..)/chr hex $1/ger } 0, 1;
+	$signed_by{ $n // 'nobody' }++;
+}
+is_deeply(\%signed_by, { 0 => 20, 1 => 20 }, 'from one message to the next');
+
 # ---- whatever is killed ----
 
 # the number of a message in what a service has taken
@@ -749,12 +761,13 @@ sub number_in
 
 my ($nmessages, $nkeys) = (1500, 15);
 foreach my $case ([ 'grid', 'cloudevents' ], [ 'grid', 'cloudevents-batch' ], [ 'bus', 'cloudevents' ], [ 'hub', 'cloudevents-batch' ],
-	[ 'pubsub', 'cloudevents' ], [ 'pubsub', 'cloudevents', { ordering => \0 } ])
+	[ 'pubsub', 'cloudevents', {} ], [ 'pubsub', 'cloudevents', { ordering => \0 } ])
 {
 	my ($service, $format, $more) = @$case;
-	my $name = "$service, $format" . ($more ? ', no ordering' : '');
+	my $name = "$service, $format" . ($more && %$more ? ', no ordering' : '');
 	my $port = $cloud->{http}{port};
-	my $wild = cloud_double(known => $cloud->{known}, port => $port, env => { EVS_CLOUD_CHAOS => $seed++ })
+	# Tokens are good for a second.
+	my $wild = cloud_double(known => { %{ $cloud->{known} }, expires_in => 1 }, port => $port, env => { EVS_CLOUD_CHAOS => $seed++ })
 	  if !$cloud->kill;
 	$wild->put('public.pem', slurp_file("$tmp/public.pem"));
 	my $run = start_harness('--messages', $nmessages, '--keys', $nkeys, '--in-flight', 32, '--format', $format, '--timeout', 2000,

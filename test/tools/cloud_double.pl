@@ -13,7 +13,7 @@
 #
 # EVS_CLOUD_DIR has what they know:
 #
-#	keys.json		{"grid": base64, "bus": {POLICY: KEY}, "bearer": TOKEN, "expires_in": SECONDS}
+#	keys.json		{"grid": base64, "bus": {POLICY: [KEY, KEY]}, "bearer": TOKEN, "expires_in": SECONDS}
 #	public.pem		of the service account
 #	now				what the time is; see fake_time.c
 #
@@ -130,6 +130,10 @@ sub grid_denies
 	return 'the signature is wrong'
 	  if uri_decode($signature) ne base64(hmac_sha256($signed, decode_base64($known->{grid})));
 	return 'the token has expired' if american_time(uri_decode($expiry)) <= now();
+	if ($request->{target} =~ m{^(/topics/[\w-]+):publish\?})
+	{
+		return uri_decode($resource) =~ m{^https?://\Q@{[ header($request, 'Host') . $1 ]}\E$} ? undef : 'the token is for another topic';
+	}
 	my ($url, $version) = uri_decode($resource) =~ /^(.*)\?apiVersion=(.*)$/ or return 'no version';
 	return 'the token is for another topic' if !covers($request, $url) || $request->{target} !~ /api-version=\Q$version\E$/;
 	return undef;
@@ -187,9 +191,9 @@ sub bus_denies
 	return $1 eq $known->{bearer} ? undef : 'InvalidToken' if $authorization =~ /^Bearer (.*)/;
 	my ($resource, $signature, $expiry, $policy) =
 	  $authorization =~ /^SharedAccessSignature sr=([^&]+)&sig=([^&]+)&se=(\d+)&skn=([\w.-]+)$/ or return 'MalformedToken: The authorization header is wrong';
-	my $key = $known->{bus}{$policy} // return 'InvalidSignature: no such policy';
+	my @keys = @{ $known->{bus}{$policy} // [] };
 	return 'InvalidSignature: The token has an invalid signature'
-	  if uri_decode($signature) ne base64(hmac_sha256("$resource\n$expiry", $key));
+	  unless grep { uri_decode($signature) eq base64(hmac_sha256("$resource\n$expiry", $_)) } @keys;
 	return 'ExpiredToken' if $expiry <= now();
 	return 'InvalidAudience: The authorization header contains a token signed for another audience'
 	  unless covers($request, uri_decode($resource));
