@@ -1,0 +1,335 @@
+/*
+ * redis_batch.c
+ *	  Batches: which messages go together, and how they are written.
+ *
+ * A batch is one call of the script, for one stream.  The first one is sent
+ * alone.  Its answer tells the stream's last id, and from then on that is known
+ * beforehand: a message's id is its position.  So many batches may be in flight:
+ * each says which last id it expects, and if one is not stored as a whole those behind
+ * it are refused.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "redis_sink.h"
+
+/* Redis's own limit of an argument, unless it was lowered. */
+#define MAX_VALUE ((size_t) 512 * 1024 * 1024)
+
+/* At least so many of the stream's last entries are looked through. */
+#define MIN_DEPTH 256
+#define MAX_DEPTH 10000
+
+int64_t
+evs_redis_depth(const EvsRedis *sink)
+{
+	int64_t		depth = sink->host->in_flight * INT64_C(2);
+
+	return depth < MIN_DEPTH ? MIN_DEPTH : depth > MAX_DEPTH ? MAX_DEPTH : depth;
+}
+
+static bool
+is_in_order(const evs_sink_message *message)
+{
+	return (message->flags & (EVS_SINK_MESSAGE_REPLAY | EVS_SINK_MESSAGE_TEST)) == 0;
+}
+
+/* --- putting together --- */
+
+static bool
+is_structured(const EvsRedis *sink)
+{
+	return strcmp(sink->host->format, "cloudevents") == 0;
+}
+
+/* An event that is a whole needs none. */
+static bool
+has_content_type(const EvsRedis *sink, const evs_sink_message *message)
+{
+	return message->content_type != NULL && !is_structured(sink);
+}
+
+/* Fields and values of the message, without "settled". */
+static int
+count_fields(const EvsRedis *sink, const evs_sink_message *message)
+{
+	int			n = message->nattributes + message->nheaders;
+
+	n += (message->flags & EVS_SINK_MESSAGE_TEST) != 0;
+	n += message->data != NULL;
+	n += has_content_type(sink, message);
+	return n * 2;
+}
+
+static bool
+is_predictable(const EvsRedisStream *stream, const evs_sink_message *message)
+{
+	return stream->known && !stream->broken && is_in_order(message) &&
+		(uint64_t) message->position > stream->ms;
+}
+
+/* May it join the stream's batch, or begin one?  A full one is closed by the caller. */
+static bool
+may_join(const EvsRedis *sink, const EvsRedisStream *stream, const evs_sink_message *message)
+{
+	if (sink->alone > 0 && (sink->nbatches > 0 || sink->open != NULL))
+		return false;
+	if (stream->n > 0)
+		return stream->n < sink->host->batch_size &&
+			stream->bytes + (int64_t) message->length <= sink->host->batch_bytes;
+	return stream->nbatches == 0 || is_predictable(stream, message);
+}
+
+static void
+begin_batch(EvsRedis *sink, EvsRedisStream *stream, const evs_sink_slot *slot)
+{
+	stream->expected[0] = '\0';
+	if (stream->nbatches > 0)
+		snprintf(stream->expected, sizeof(stream->expected), "%" PRIu64 "-%" PRIu64,
+				 stream->ms, stream->seq);
+	stream->first = slot->serial;
+	stream->bytes = 0;
+	stream->nargs = EVS_REDIS_SCRIPT_ARGS;
+	stream->next_open = sink->open;
+	sink->open = stream;
+	sink->nopen++;
+}
+
+static void
+join(EvsRedis *sink, EvsRedisStream *stream, evs_sink_slot *slot)
+{
+	const evs_sink_message *message = slot->message;
+
+	if (stream->n == 0)
+		begin_batch(sink, stream, slot);
+	else
+		evs_sink_flight_slot(&sink->flight, stream->last)->tag = slot->serial + 1;
+	slot->tag = 0;
+	stream->last = slot->serial;
+	stream->n++;
+	stream->nargs += 3 + count_fields(sink, message);
+	stream->bytes += message->length;
+	sink->open_bytes += message->length;
+	stream->known = is_predictable(stream, message);
+	if (stream->known)
+	{
+		stream->ms = message->position;
+		stream->seq = 0;
+	}
+	evs_sink_flight_sent(&sink->flight, slot);
+}
+
+bool
+evs_redis_add_message(EvsRedis *sink, evs_sink_slot *slot)
+{
+	const evs_sink_message *message = slot->message;
+	char		key[EVS_REDIS_KEY_MAX];
+	const char *wrong = evs_redis_fill_key(sink->config.key, message->topic, key, sizeof(key));
+	EvsRedisStream *stream;
+
+	if (wrong == NULL && count_fields(sink, message) > EVS_REDIS_MESSAGE_ARGS)
+		wrong = "it has too many headers";
+	if (wrong == NULL && message->length > MAX_VALUE)
+		wrong = "it is larger than the 512 MB that Redis takes";
+	if (wrong != NULL)
+	{
+		evs_sink_flight_complete(&sink->flight, slot, EVS_SINK_PERMANENT, 0, "%s", wrong);
+		return true;
+	}
+	stream = evs_redis_find_stream(sink, key);
+	if (stream == NULL && sink->nbatches == 0 && sink->open == NULL)
+		evs_sink_link_fail(&sink->link, "no memory for a stream");
+	if (stream == NULL)
+		return false;
+	if (stream->n > 0 && !may_join(sink, stream, message))
+	{
+		evs_redis_write_batches(sink);
+		stream = evs_redis_find_stream(sink, key);
+	}
+	if (stream == NULL || !may_join(sink, stream, message))
+		return false;
+	join(sink, stream, slot);
+	return true;
+}
+
+/* --- writing --- */
+
+void
+evs_redis_write_argument(EvsRedis *sink, const void *data, size_t length)
+{
+	evs_sink_buffer *out = &sink->link.out;
+	char		head[32];
+	char	   *at = head + sizeof(head);
+	size_t		n = length;
+
+	/* This is done for each argument, and printf() would be most of the work. */
+	*--at = '\n';
+	*--at = '\r';
+	do
+		*--at = '0' + n % 10;
+	while ((n /= 10) > 0);
+	*--at = '$';
+	evs_sink_add(out, at, head + sizeof(head) - at);
+	evs_sink_add(out, data, length);
+	evs_sink_add(out, "\r\n", 2);
+}
+
+void
+evs_redis_write_string(EvsRedis *sink, const char *string)
+{
+	evs_redis_write_argument(sink, string, strlen(string));
+}
+
+static void
+write_number(EvsRedis *sink, int64_t number)
+{
+	char		text[32];
+
+	snprintf(text, sizeof(text), "%" PRId64, number);
+	evs_redis_write_string(sink, text);
+}
+
+static void
+write_pair(EvsRedis *sink, const char *prefix, const char *name, const char *value)
+{
+	char		field[256];
+	evs_sink_buffer long_field = {0};
+	size_t		length = strlen(prefix) + strlen(name);
+
+	if (length < sizeof(field))
+	{
+		strcat(strcpy(field, prefix), name);
+		evs_redis_write_argument(sink, field, length);
+	}
+	else
+	{
+		evs_sink_add_string(&long_field, prefix);
+		evs_sink_add_string(&long_field, name);
+		if (long_field.failed)
+			sink->link.out.failed = true;
+		else
+			evs_redis_write_argument(sink, long_field.data, length);
+		evs_sink_buffer_free(&long_field);
+	}
+	evs_redis_write_string(sink, value);
+}
+
+/* As many as count_fields() says. */
+static void
+write_fields(EvsRedis *sink, const evs_sink_message *message)
+{
+	bool		binary = strcmp(sink->host->format, "cloudevents-binary") == 0;
+
+	if (message->flags & EVS_SINK_MESSAGE_TEST)
+		write_pair(sink, "", "test", "true");
+	for (int i = 0; i < message->nattributes; i++)
+		write_pair(sink, "ce_", message->attributes[i].name, message->attributes[i].value);
+	if (has_content_type(sink, message))
+		write_pair(sink, "", binary ? "ce_datacontenttype" : "content-type", message->content_type);
+	for (int i = 0; i < message->nheaders; i++)
+		write_pair(sink, "header_", message->headers[i].name, message->headers[i].value);
+	if (message->data != NULL)
+	{
+		evs_redis_write_string(sink, is_structured(sink) ? "event" : "data");
+		evs_redis_write_argument(sink, message->data, message->length);
+	}
+}
+
+static void
+write_message(EvsRedis *sink, const evs_sink_message *message, int64_t settled)
+{
+	bool		suspect = sink->suspects > 0 || (message->flags & EVS_SINK_MESSAGE_REPLAY);
+	int			fields = count_fields(sink, message) + (settled > 0 ? 2 : 0);
+	char		id[32];
+
+	if (sink->suspects > 0)
+		sink->suspects--;
+	write_number(sink, suspect ? -fields : fields);
+	snprintf(id, sizeof(id), "%" PRId64 "-0",
+			 message->flags & EVS_SINK_MESSAGE_TEST ? 0 : message->position);
+	evs_redis_write_string(sink, id);
+	evs_redis_write_string(sink, message->id);
+	if (settled > 0)
+	{
+		evs_redis_write_string(sink, "settled");
+		write_number(sink, settled);
+	}
+	write_fields(sink, message);
+}
+
+/* MAXLEN or MINID, operator, threshold.  What is not settled is not trimmed by position. */
+static void
+write_trim(EvsRedis *sink, int64_t settled)
+{
+	const EvsRedisConfig *config = &sink->config;
+	int64_t		threshold = config->max_length;
+	const char *strategy = "";
+
+	if (config->max_length > 0)
+		strategy = "MAXLEN";
+	else if (config->keep_positions > 0 && settled > config->keep_positions)
+	{
+		strategy = "MINID";
+		threshold = settled - config->keep_positions;
+	}
+	evs_redis_write_string(sink, strategy);
+	evs_redis_write_string(sink, config->exact ? "=" : "~");
+	write_number(sink, threshold);
+}
+
+/* The last message of a batch tells how far everything is settled: see resume(). */
+static void
+write_batch(EvsRedis *sink, EvsRedisStream *stream, int64_t settled)
+{
+	uint64_t	serial = stream->first;
+	const char *argument = sink->loaded ? sink->sha : evs_redis_script;
+
+	evs_sink_printf(&sink->link.out, "*%d\r\n", 4 + stream->nargs + (settled > 0 ? 2 : 0));
+	evs_redis_write_string(sink, sink->loaded ? "EVALSHA" : "EVAL");
+	evs_redis_write_string(sink, argument);
+	evs_redis_write_string(sink, "1");
+	evs_redis_write_string(sink, stream->key);
+	evs_redis_write_string(sink, sink->host->id);
+	evs_redis_write_string(sink, stream->expected);
+	write_number(sink, evs_redis_depth(sink));
+	write_trim(sink, settled);
+	evs_redis_write_string(sink, sink->config.create ? "0" : "1");
+	evs_redis_write_string(sink, sink->config.wait_replicas > 0 ? "1" : "0");
+	for (int i = 0; i < stream->n; i++)
+	{
+		const evs_sink_slot *slot = evs_sink_flight_slot(&sink->flight, serial);
+
+		write_message(sink, slot->message, i == stream->n - 1 ? settled : 0);
+		serial = slot->tag - 1;
+	}
+	sink->loaded = sink->sha[0] != '\0';
+}
+
+void
+evs_redis_write_batches(EvsRedis *sink)
+{
+	int64_t		settled;
+
+	if (sink->open == NULL)
+		return;
+	settled = evs_sink_claim_position(&sink->claim, &sink->flight);
+	while (sink->open != NULL)
+	{
+		EvsRedisStream *stream = sink->open;
+		EvsRedisRequest *request = evs_redis_add_request(sink, EVS_REDIS_BATCH);
+
+		sink->open = stream->next_open;
+		request->stream = stream;
+		request->first = stream->first;
+		request->n = stream->n;
+		write_batch(sink, stream, settled);
+		stream->n = 0;
+		stream->nbatches++;
+		sink->nbatches++;
+	}
+	sink->nopen = 0;
+	sink->open_bytes = 0;
+	if (sink->config.wait_replicas > 0)
+		evs_redis_write_wait(sink);
+}
