@@ -251,6 +251,8 @@ BEGIN ATOMIC
 		('writer', 'function', 'append_retry', 'EXECUTE'),
 		('writer', 'function', '_append_retry', 'EXECUTE'),
 		('writer', 'function', 'append_cloudevent', 'EXECUTE'),
+		('writer', 'function', 'ingest', 'EXECUTE'),
+		('writer', 'function', 'ingest_bytes', 'EXECUTE'),
 		('writer', 'function', 'execute_command', 'EXECUTE'),
 		('writer', 'function', 'save_snapshot', 'EXECUTE'),
 		('writer', 'function', 'test_given', 'EXECUTE'),

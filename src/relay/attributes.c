@@ -31,10 +31,6 @@
 
 #define CONTENT_TYPE_JSON "application/json"
 
-/* RFC 3986: what a segment of a path may have, and what a URI reference may. */
-#define URI_UNRESERVED "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
-#define URI_REFERENCE URI_UNRESERVED ":/?#[]@!$&'()*+,;=%"
-
 void
 evs_encoding_fail(EvsEncoding *e, char *error)
 {
@@ -107,7 +103,7 @@ source_prefix(EvsEncoding *e)
 		if (database == NULL)
 			return NULL;
 		prefix = MemoryContextStrdup(TopMemoryContext,
-									 psprintf("/evstore/%s/", uri_encode(database, URI_UNRESERVED)));
+									 psprintf("/evstore/%s/", uri_encode(database, EVS_URI_UNRESERVED)));
 	}
 	return prefix;
 }
@@ -136,13 +132,13 @@ source_of(EvsEncoding *e)
 	if (source != NULL && *source != '\0')
 	{
 		source = evs_encoding_utf8(e, source, "source");
-		return source != NULL ? uri_encode(source, URI_REFERENCE) : NULL;
+		return source != NULL ? uri_encode(source, EVS_URI_REFERENCE) : NULL;
 	}
 	prefix = source_prefix(e);
 	category = evs_encoding_utf8(e, e->event->category, "category");
 	if (prefix == NULL || category == NULL)
 		return NULL;
-	return join(prefix, uri_encode(category, URI_UNRESERVED));
+	return join(prefix, uri_encode(category, EVS_URI_UNRESERVED));
 }
 
 static char *
@@ -153,21 +149,17 @@ add_digits(char *at, int number, int width, char separator)
 	return at;
 }
 
-/* RFC 3339, UTC, with the digits of a second that there are. */
-static const char *
-time_of(EvsEncoding *e)
+char *
+evs_encoding_time(TimestampTz time)
 {
 	struct pg_tm tm;
 	fsec_t		fsec;
 	char	   *text = palloc(sizeof("2000-01-01T00:00:00.000000Z"));
 	char	   *at = text;
 
-	if (timestamp2tm(e->event->time, NULL, &tm, &fsec, NULL, NULL) != 0 ||
+	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0 ||
 		tm.tm_year < 1 || tm.tm_year > 9999)
-	{
-		evs_encoding_fail(e, pstrdup("time is not between the years 1 and 9999"));
 		return NULL;
-	}
 	at = add_digits(at, tm.tm_year, 4, '-');
 	at = add_digits(at, tm.tm_mon, 2, '-');
 	at = add_digits(at, tm.tm_mday, 2, 'T');
@@ -183,6 +175,16 @@ time_of(EvsEncoding *e)
 	}
 	*at++ = 'Z';
 	*at = '\0';
+	return text;
+}
+
+static const char *
+time_of(EvsEncoding *e)
+{
+	const char *text = evs_encoding_time(e->event->time);
+
+	if (text == NULL)
+		evs_encoding_fail(e, pstrdup("time is not between the years 1 and 9999"));
 	return text;
 }
 

@@ -174,9 +174,8 @@ set_decoded(EvsEncoding *e)
 	}
 }
 
-/* application/json, text/json, application/problem+json; parameters may follow. */
-static bool
-is_json_type(const char *content_type)
+bool
+evs_content_type_is_json(const char *content_type)
 {
 	int			length = strcspn(content_type, "; ");
 
@@ -230,7 +229,7 @@ encode_payload(EvsEncoding *e)
 		(void) JsonbExtractScalar(&e->event->data->root, &scalar);
 		if (scalar.type == jbvNull)
 			return;
-		if (is_json_type(content_type))
+		if (evs_content_type_is_json(content_type))
 			set_json(e);
 		else
 			set_text(e, &scalar, content_type);

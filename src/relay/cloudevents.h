@@ -49,6 +49,9 @@ extern const char *evs_format_name(EvsFormat format);
 extern bool evs_encode(const EvsEncoder *encoder, const EvsOutgoing *event,
 					   evs_sink_message *message, char **error);
 
+/* application/json, text/json, application/problem+json; parameters may follow. */
+extern bool evs_content_type_is_json(const char *content_type);
+
 /* Of a structured message, and of an array of them. */
 #define EVS_CONTENT_TYPE_EVENT "application/cloudevents+json"
 #define EVS_CONTENT_TYPE_BATCH "application/cloudevents-batch+json"

@@ -1,11 +1,16 @@
 /*
  * encoding.h
- *	  An event that is being encoded: what cloudevents.c and attributes.c share.
+ *	  An event that is being encoded: what cloudevents.c and attributes.c share,
+ *	  and ../ingest, which has to tell what they would make of an event.
  */
 #ifndef EVSTORE_ENCODING_H
 #define EVSTORE_ENCODING_H
 
 #include "relay/cloudevents.h"
+
+/* RFC 3986: what a segment of a path may have, and what a URI reference may. */
+#define EVS_URI_UNRESERVED "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+#define EVS_URI_REFERENCE EVS_URI_UNRESERVED ":/?#[]@!$&'()*+,;=%"
 
 typedef struct EvsAttribute
 {
@@ -40,6 +45,9 @@ extern const char *evs_encoding_utf8(EvsEncoding *e, const char *text, const cha
 extern JsonbContainer *evs_encoding_object(EvsEncoding *e, const char *name);
 
 extern const char *evs_encoding_uuid(const pg_uuid_t *uuid);
+
+/* RFC 3339, UTC, with the digits of a second that there are; NULL if not in the years 1 to 9999. */
+extern char *evs_encoding_time(TimestampTz time);
 
 /* All attributes of the event; of raw messages only those that describe the data. */
 extern void evs_encoding_gather_attributes(EvsEncoding *e);

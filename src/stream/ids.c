@@ -61,6 +61,8 @@ typedef struct FoundEvent
 	text	   *type;
 	Jsonb	   *data;
 	Jsonb	   *metadata;
+	bool		place_only;		/* the caller's: read what is in place, and nothing above */
+	EvsIdPlace	place;
 } FoundEvent;
 
 bool
@@ -96,11 +98,28 @@ evs_ids_throw_duplicate(const char *stream, const pg_uuid_t *id, int index)
 }
 
 static void
+read_place(EvsLeaf *leaf, TupleTableSlot *slot, EvsIdPlace *place)
+{
+	bool		isnull;
+	Datum		source = evs_leaf_get(leaf, slot, EVS_LOG_SOURCE, &isnull);
+
+	place->source = isnull ? NULL : DatumGetTextPCopy(source);
+	place->stream_id = evs_leaf_get_int8(leaf, slot, EVS_LOG_STREAM_ID);
+	place->version = evs_leaf_get_int8(leaf, slot, EVS_LOG_VERSION);
+	place->position = evs_leaf_get_int8(leaf, slot, EVS_LOG_POSITION);
+}
+
+static void
 read_found(EvsLeaf *leaf, TupleTableSlot *slot, FoundEvent *found)
 {
 	bool		isnull;
 	Datum		metadata;
 
+	if (found->place_only)
+	{
+		read_place(leaf, slot, &found->place);
+		return;
+	}
 	found->stream_id = evs_leaf_get_int8(leaf, slot, EVS_LOG_STREAM_ID);
 	found->version = evs_leaf_get_int8(leaf, slot, EVS_LOG_VERSION);
 	found->position = evs_leaf_get_int8(leaf, slot, EVS_LOG_POSITION);
@@ -278,6 +297,20 @@ find_in_log(const EvsLeafRange *leaves, int nleaves, const pg_uuid_t *id,
 	return exists;
 }
 
+bool
+evs_ids_find(Relation log, const pg_uuid_t *id, EvsIdPlace *place)
+{
+	int			nleaves;
+	EvsLeafRange *leaves = evs_leaf_list(log, &nleaves);
+	FoundEvent	found = {.place_only = true};
+	bool		exists = find_in_log(leaves, nleaves, id, InvalidOid, &found);
+
+	*place = found.place;
+	if (leaves != NULL)
+		pfree(leaves);
+	return exists;
+}
+
 /* The correlation id of an event in a leaf; false if the event is not there. */
 static bool
 correlation_in_leaf(Relation rel, const pg_uuid_t *id, text **correlation_id)
@@ -391,7 +424,7 @@ evs_ids_check_retry(Relation log, const EvsBatch *batch, const EvsStream *stream
 	for (int i = 0; i < batch->nevents; i++)
 	{
 		const EvsNewEvent *event = &batch->events[i];
-		FoundEvent	found;
+		FoundEvent	found = {.place_only = false};
 
 		CHECK_FOR_INTERRUPTS();
 		if (!event->has_event_id ||

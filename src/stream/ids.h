@@ -42,6 +42,18 @@ extern void evs_ids_check_other_leaves(Relation log, const EvsBatch *batch,
 
 extern bool evs_batch_has_ids(const EvsBatch *batch);
 
+/* Where the event with an id is. */
+typedef struct EvsIdPlace
+{
+	int64		stream_id;
+	int64		version;
+	int64		position;
+	text	   *source;			/* or NULL */
+} EvsIdPlace;
+
+/* Waits for transactions that are writing the id; false: there is none. */
+extern bool evs_ids_find(Relation log, const pg_uuid_t *id, EvsIdPlace *place);
+
 /* The correlation id of the event with this id, or NULL. */
 extern text *evs_ids_correlation_of(Relation log, const pg_uuid_t *id);
 

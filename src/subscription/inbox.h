@@ -12,9 +12,11 @@
 
 /*
  * What is remembered.  inbox_begin() has (consumer, source, event id),
- * execute_once() has ('', scope, key): consumers have names that are not
- * empty, so the two cannot meet.
+ * execute_once() has ('', scope, key), ingest() has a consumer of its own:
+ * those of inbox_begin() have other names, so the three cannot meet.
  */
+#define EVS_INBOX_INGEST "evstore.ingest"
+
 typedef struct EvsInboxKey
 {
 	text	   *consumer;

@@ -84,6 +84,10 @@ evs_inbox_begin(PG_FUNCTION_ARGS)
 
 	begin_write("evstore inbox_begin", ACL_SELECT);
 	key.consumer = get_part(fcinfo, 0, "consumer", false);
+	if (strcmp(text_to_cstring(key.consumer), EVS_INBOX_INGEST) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"consumer\" must not be \"%s\"", EVS_INBOX_INGEST)));
 	check_not_null(fcinfo, 1, "event_id");
 	key.key = cstring_to_text(DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(1))));
 	key.source = get_part(fcinfo, 2, "source", true);

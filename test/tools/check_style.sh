@@ -11,7 +11,7 @@ shopt -s nullglob globstar
 
 BUILD=${1:-}
 # What a directory of src/ may include: itself and what stands before it.
-LAYERS=(include sinks base catalog exec filter asl stream subscription projection aggregate saga relay worker)
+LAYERS=(include sinks base catalog exec filter asl stream subscription projection aggregate saga relay ingest worker)
 SOURCES=(src/**/*.[ch])
 TESTS=(test/{sql,isolation,pgtap,t,upgrade}/**/*.{sql,spec,pl,pm,sh})
 MAX_LINES=800
