@@ -149,7 +149,7 @@ problem_of(const EvsInAttribute *attribute)
 	if (text == NULL)
 		return "must be a string, a boolean or an integer";
 	if (strcmp(name, "specversion") == 0)
-		return strcmp(text, "1.0") == 0 ? NULL : "must be \"1.0\"";
+		return value->type == jbvString && strcmp(text, "1.0") == 0 ? NULL : "must be \"1.0\"";
 	if (strcmp(name, "time") == 0 && !parse_time(text, &time))
 		return "must be an RFC 3339 time with a zone";
 	if (value->type == jbvNumeric && !is_integer(text))
