@@ -109,6 +109,7 @@ src/sinks/%.o: src/sinks/%.c .build_flags
 	$(CC) $(call sink_flags,$(firstword $(subst _, ,$(*:evstore_sink_%=%)))) -c -o $@ $<
 
 .SECONDEXPANSION:
+# Static: PGXS has a rule that makes a library of one object, if that is all there is.
 $(SINK_MODULES): src/sinks/evstore_sink_%.so: src/sinks/evstore_sink_%.o $$(call sink_parts,$$*) $(SINK_UTIL)
 	$(CC) $(CFLAGS) -shared -pthread -o $@ $^ $(LDFLAGS) $(SINK_LDFLAGS_$*) $(call sink_libs,$*) -ldl
 
