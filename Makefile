@@ -36,6 +36,7 @@ $(foreach s,amqp mqtt nats redis,$(eval SINK_PACKAGES_$(s) = libssl libcrypto))
 SINK_PACKAGES_postgres = libpq
 SINK_CLIENT = $(addprefix src/sinks/sink_,flight.o claim.o link.o link_config.o resolve.o tls.o)
 SINK_OBJS_amqp = $(SINK_CLIENT)
+SINK_OBJS_http = src/sinks/sink_json.o
 SINK_OBJS_kafka = src/sinks/sink_flight.o src/sinks/sink_resolve.o
 SINK_OBJS_mqtt = $(SINK_CLIENT)
 SINK_OBJS_nats = $(SINK_CLIENT) src/sinks/sink_json.o
@@ -111,7 +112,7 @@ src/sinks/%.o: src/sinks/%.c .build_flags
 .SECONDEXPANSION:
 # Static: PGXS has a rule that makes a library of one object, if that is all there is.
 $(SINK_MODULES): src/sinks/evstore_sink_%.so: src/sinks/evstore_sink_%.o $$(call sink_parts,$$*) $(SINK_UTIL)
-	$(CC) $(CFLAGS) -shared -pthread -o $@ $^ $(LDFLAGS) $(SINK_LDFLAGS_$*) $(call sink_libs,$*) -ldl
+	$(CC) $(CFLAGS) -shared -pthread -Wl,--no-undefined -o $@ $^ $(LDFLAGS) $(SINK_LDFLAGS_$*) $(call sink_libs,$*) -ldl
 
 -include $(wildcard src/sinks/*.d)
 
