@@ -37,10 +37,16 @@ evs_amqp_read(EvsAmqpReader *reader, int bytes)
 static EvsAmqpString
 read_string(EvsAmqpReader *reader, int bytes)
 {
+	EvsAmqpString string = {"", 0};
 	size_t		length = evs_amqp_read(reader, bytes);
 	const unsigned char *data = take(reader, length);
 
-	return data != NULL ? (EvsAmqpString) {(const char *) data, length} : (EvsAmqpString) {"", 0};
+	if (data != NULL)
+	{
+		string.data = (const char *) data;
+		string.length = length;
+	}
+	return string;
 }
 
 EvsAmqpString

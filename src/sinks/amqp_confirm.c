@@ -55,8 +55,7 @@ settle(EvsAmqp *sink, uint64_t tag, bool ack)
 	evs_sink_slot *slot = *serial != NOBODY ? evs_sink_flight_find(&sink->flight, *serial) : NULL;
 
 	*serial = NOBODY;
-	if (ack)
-		sink->proven = true;
+	sink->proven = ack;
 	if (slot == NULL || slot->tag != tag)
 		return;
 	if (ack)
@@ -127,7 +126,7 @@ classify(const EvsAmqp *sink, int code)
 		case 311:				/* content too large */
 		case 312:				/* no route */
 		case 313:				/* no consumers */
-		case 406:				/* precondition failed, such as a message that is too large */
+		case 406:				/* precondition failed: too large, for one */
 			return EVS_SINK_PERMANENT;
 		case 501:				/* frame error */
 		case 502:				/* syntax error */
@@ -137,7 +136,7 @@ classify(const EvsAmqp *sink, int code)
 		case 540:				/* not implemented */
 		case 541:				/* internal error */
 			return EVS_SINK_RETRY;
-		default:				/* 320 forced, 403 refused, 506 resources, 530 not allowed */
+		default:				/* 320 forced, 403 refused, 530 not allowed */
 			return EVS_SINK_RETRY_SINK;
 	}
 }

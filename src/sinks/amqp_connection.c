@@ -109,7 +109,7 @@ static void
 send_start_ok(EvsAmqp *sink, const char *mechanism)
 {
 	char		memory[START_OK_MAX];
-	evs_sink_buffer frame = {.data = memory,.size = sizeof(memory)};
+	evs_sink_buffer frame = {.data = memory, .size = sizeof(memory)};
 	evs_sink_buffer *out = &sink->link.out;
 	size_t		where = evs_amqp_begin_method(&frame, 0, EVS_AMQP_CONNECTION_START_OK);
 
@@ -476,29 +476,42 @@ on_frame(EvsAmqp *sink, int type, int channel, EvsAmqpReader *reader)
 		evs_sink_link_fail(&sink->link, "the server sends a frame that is too short");
 }
 
+/* What cannot be the head of a frame: false, and the connection is condemned. */
+static bool
+check_head(EvsAmqp *sink, const unsigned char *frame, size_t available, size_t size)
+{
+	if (size + EVS_AMQP_FRAME_EXTRA <= sink->frame_max)
+		return true;
+	if (sink->state != EVS_AMQP_AWAIT_START)
+		evs_sink_link_fail(&sink->link, "the server sends a frame of %zu bytes", size);
+	else if (available >= 8 && memcmp(frame, "AMQP", 4) == 0)
+		evs_sink_link_fail(&sink->link, "the server does not speak AMQP 0-9-1, but %d-%d-%d",
+						   frame[5], frame[6], frame[7]);
+	else
+		evs_sink_link_fail(&sink->link, "this is not an AMQP server");
+	return false;
+}
+
 void
 evs_amqp_connection_input(EvsAmqp *sink)
 {
 	evs_sink_link *link = &sink->link;
 
-	while (!link->closing && link->in.length - link->in_at >= EVS_AMQP_FRAME_EXTRA)
+	while (!link->closing && link->in.length - link->in_at >= EVS_AMQP_FRAME_HEAD)
 	{
 		const unsigned char *frame = (const unsigned char *) link->in.data + link->in_at;
+		size_t		available = link->in.length - link->in_at;
 		EvsAmqpReader head = {frame, frame + EVS_AMQP_FRAME_HEAD, false};
 		EvsAmqpReader payload;
 		int			type = evs_amqp_read(&head, 1);
 		int			channel = evs_amqp_read(&head, 2);
 		size_t		size = evs_amqp_read(&head, 4);
 
-		if (memcmp(frame, "AMQP", 4) == 0)
-			evs_sink_link_fail(link, "the server does not speak AMQP 0-9-1, but %d-%d-%d",
-							   frame[5], frame[6], frame[7]);
-		else if (size + EVS_AMQP_FRAME_EXTRA > sink->frame_max)
-			evs_sink_link_fail(link, sink->state == EVS_AMQP_AWAIT_START ? "this is not an AMQP server" :
-							   "the server sends a frame of %zu bytes", size);
-		if (link->closing || link->in.length - link->in_at < size + EVS_AMQP_FRAME_EXTRA)
+		if (!check_head(sink, frame, available, size) || available < size + EVS_AMQP_FRAME_EXTRA)
 			return;
-		payload = (EvsAmqpReader) {frame + EVS_AMQP_FRAME_HEAD, frame + EVS_AMQP_FRAME_HEAD + size, false};
+		payload.at = head.end;
+		payload.end = head.end + size;
+		payload.failed = false;
 		if (*payload.end != EVS_AMQP_FRAME_END)
 		{
 			evs_sink_link_fail(link, "the server sends a frame without its end");

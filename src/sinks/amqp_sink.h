@@ -38,11 +38,11 @@ typedef struct EvsAmqpConfig
 /* What is waited for. */
 typedef enum EvsAmqpState
 {
-	EVS_AMQP_AWAIT_START,				/* the server's greeting */
-	EVS_AMQP_AWAIT_TUNE,				/* are we let in? */
-	EVS_AMQP_AWAIT_OPEN,				/* into the virtual host */
-	EVS_AMQP_AWAIT_CHANNEL,	/* a channel, perhaps another one */
-	EVS_AMQP_AWAIT_CONFIRM,			/* that it will acknowledge */
+	EVS_AMQP_AWAIT_START,		/* the server's greeting */
+	EVS_AMQP_AWAIT_TUNE,		/* are we let in? */
+	EVS_AMQP_AWAIT_OPEN,		/* into the virtual host */
+	EVS_AMQP_AWAIT_CHANNEL,		/* a channel, perhaps another one */
+	EVS_AMQP_AWAIT_CONFIRM,		/* that it will acknowledge */
 	EVS_AMQP_READY
 } EvsAmqpState;
 
@@ -62,20 +62,23 @@ typedef struct EvsAmqp
 	EvsAmqpConfig config;
 	evs_sink_link link;
 	evs_sink_flight flight;
-	evs_sink_buffer header;		/* payload of the header frame of what is being sent */
+	evs_sink_buffer header;		/* of what is being sent: payload of the frame */
 
 	EvsAmqpState state;
 	uint32_t	frame_max;
 	int64_t		channel_deadline;	/* of opening a channel again; 0: none */
 	EvsAmqpReturn returned;
 
-	bool		proven;			/* a message was acknowledged on this connection */
-	uint64_t	careful_until;	/* serial number: those before it are sent alone */
+	bool		proven;			/* the server takes messages: many may be in flight */
+	uint64_t	careful_until;	/* a serial number: those before it are sent alone */
 
 	bool		paused;			/* the server wants nothing now */
 	int64_t		paused_at;
 	int64_t		resumed_at;		/* when it last took messages again */
 	char		paused_why[128];
+
+	size_t		pending;		/* bytes that had not gone out, the last time */
+	int64_t		moved_at;		/* when some of them last did */
 
 	/*
 	 * Serial numbers by delivery tag, from first_tag up to, not including,

@@ -8,9 +8,10 @@
  * when it is on disk.  With "mandatory" one that no queue takes comes back before
  * it is acknowledged, and is parked.
  *
- * The first message on each connection is sent alone, so a server that refuses
- * or stops everything does so for one message; so are those among which one has
- * to be found for which the server closes the channel (amqp_confirm.c).
+ * The first message on each connection, and behind one that was refused, is sent
+ * alone, so a server that takes nothing does so for one message; so are those
+ * among which one has to be found for which the server closes the channel
+ * (amqp_confirm.c).
  *
  * When an acknowledgement does not come in time the connection is given up, like
  * one that breaks: all messages are handed back.  What the server still reads from
@@ -47,6 +48,17 @@ may_send(const EvsAmqp *sink, const evs_sink_slot *slot)
 	return sink->flight.nsent == 0 || (sink->proven && slot->serial >= sink->careful_until);
 }
 
+/* Less is left to go out than before: the other side reads. */
+static void
+watch_output(EvsAmqp *sink)
+{
+	size_t		pending = evs_sink_link_pending(&sink->link);
+
+	if (pending < sink->pending)
+		sink->moved_at = now_us(sink);
+	sink->pending = pending;
+}
+
 /* Send what can be sent. */
 static void
 pump(EvsAmqp *sink)
@@ -73,6 +85,7 @@ pump(EvsAmqp *sink)
 			evs_amqp_confirm_sent(sink, slot);
 	}
 	evs_sink_link_flush(link);
+	watch_output(sink);
 }
 
 /* --- what the link says --- */
@@ -113,7 +126,7 @@ on_lost(void *arg, const char *why)
 }
 
 static const evs_sink_link_events link_events = {
-	.opened = on_opened,.input = on_input,.silent = on_silent,.beat = on_beat,.lost = on_lost
+	.opened = on_opened, .input = on_input, .silent = on_silent, .beat = on_beat, .lost = on_lost
 };
 
 /* --- time --- */
@@ -126,12 +139,16 @@ pause_deadline(const EvsAmqp *sink)
 		sink->paused_at + sink->host->timeout_ms * INT64_C(1000) : INT64_MAX;
 }
 
-/* When the first acknowledgement is overdue, which begins anew after a pause. */
+/*
+ * When the first acknowledgement is overdue.  The time begins anew after a pause,
+ * and with each part of a long message that goes out.
+ */
 static int64_t
 ack_deadline(EvsAmqp *sink)
 {
 	int64_t		deadline = evs_sink_flight_deadline(&sink->flight);
-	int64_t		earliest = sink->resumed_at + sink->host->timeout_ms * INT64_C(1000);
+	int64_t		since = sink->resumed_at > sink->moved_at ? sink->resumed_at : sink->moved_at;
+	int64_t		earliest = since + sink->host->timeout_ms * INT64_C(1000);
 
 	return deadline > earliest ? deadline : earliest;
 }
