@@ -168,21 +168,33 @@ take_connack(EvsMqtt *sink, const EvsMqttAnswer *answer)
 
 /* --- what comes in --- */
 
+/* May a packet begin with this byte now?  Who speaks something else need not be heard out. */
+static bool
+check_kind(EvsMqtt *sink, int kind)
+{
+	bool		signing_in = sink->link.state == EVS_SINK_LINK_SIGNING_IN;
+
+	if (kind == EVS_MQTT_DISCONNECT && sink->config.version == EVS_MQTT_VERSION_5)
+		return true;
+	if (signing_in ? kind == EVS_MQTT_CONNACK : kind == EVS_MQTT_PUBACK || kind == EVS_MQTT_PUBREC ||
+		kind == EVS_MQTT_PUBCOMP || kind == EVS_MQTT_PINGRESP)
+		return true;
+	if (signing_in)
+		evs_sink_link_fail(&sink->link, "this is not an MQTT server");
+	else
+		evs_sink_link_fail(&sink->link, "the server sends a packet of type %d, which nobody has asked for",
+						   kind >> 4);
+	return false;
+}
+
 static void
 take_packet(EvsMqtt *sink, int kind, const char *body, size_t length)
 {
-	bool		signing_in = sink->link.state == EVS_SINK_LINK_SIGNING_IN;
-	bool		is_5 = sink->config.version == EVS_MQTT_VERSION_5;
 	EvsMqttAnswer answer;
 
-	if (kind == EVS_MQTT_PINGRESP && length == 0 && !signing_in)
-		return;
-	if (kind != (signing_in ? EVS_MQTT_CONNACK : EVS_MQTT_PUBACK) &&
-		(signing_in || (kind != EVS_MQTT_PUBREC && kind != EVS_MQTT_PUBCOMP)) &&
-		(!is_5 || kind != EVS_MQTT_DISCONNECT))
-		evs_sink_link_fail(&sink->link, signing_in ? "this is not an MQTT server" :
-						   "the server sends a packet of type %d, which nobody has asked for", kind >> 4);
-	else if (!evs_mqtt_read_answer(kind, sink->config.version, body, length, &answer))
+	if (kind == EVS_MQTT_PINGRESP)
+		return;					/* it was heard, that is all */
+	if (!evs_mqtt_read_answer(kind, sink->config.version, body, length, &answer))
 		evs_sink_link_fail(&sink->link, "the server sends a packet that is malformed");
 	else if (kind == EVS_MQTT_CONNACK)
 		take_connack(sink, &answer);
@@ -202,9 +214,11 @@ evs_mqtt_input(EvsMqtt *sink)
 		const char *data = link->in.data + link->in_at;
 		const char *body;
 		size_t		length;
-		int64_t		taken = evs_mqtt_find_packet(data, link->in.length - link->in_at, MAX_ANSWER,
-												 &body, &length);
+		int64_t		taken;
 
+		if (!check_kind(sink, (unsigned char) *data))
+			return;
+		taken = evs_mqtt_find_packet(data, link->in.length - link->in_at, MAX_ANSWER, &body, &length);
 		if (taken < 0)
 			evs_sink_link_fail(link, "the server sends what is no packet");
 		if (taken <= 0)

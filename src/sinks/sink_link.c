@@ -94,6 +94,7 @@ drop_connection(evs_sink_link *link)
 	link->in_at = link->out_at = 0;
 	link->asked_at = 0;
 	link->closing = link->moving = false;
+	link->write_error = 0;
 	set_state(link, EVS_SINK_LINK_IDLE);
 }
 
@@ -356,6 +357,14 @@ process_input(evs_sink_link *link)
 }
 
 static void
+fail_lost(evs_sink_link *link, const char *why)
+{
+	const evs_sink_server *server = &link->servers[link->current];
+
+	evs_sink_link_fail(link, "connection to %s port %d lost: %s", server->host, server->port, why);
+}
+
+static void
 read_socket(evs_sink_link *link)
 {
 	static char chunk[READ_SIZE];
@@ -365,22 +374,22 @@ read_socket(evs_sink_link *link)
 		ssize_t		n = recv(link->fd, chunk, sizeof(chunk), 0);
 
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-			return;
+			break;
 		if (n <= 0)
 		{
-			evs_sink_link_fail(link, "connection to %s port %d lost: %s",
-								 link->servers[link->current].host,
-								 link->servers[link->current].port,
-								 n == 0 ? "the server has closed it" : strerror(errno));
+			fail_lost(link, n == 0 ? "the server has closed it" : strerror(errno));
 			return;
 		}
 		link->heard_at = now_us(link);
 		link->asked_at = 0;
 		add_input(link, chunk, n);
 		process_input(link);
-		if (n < (ssize_t) sizeof(chunk))
-			return;
+		if (n < (ssize_t) sizeof(chunk) && link->write_error == 0)
+			break;
 	}
+	/* Nothing more came before the end that writing has met. */
+	if (link->write_error != 0)
+		fail_lost(link, strerror(link->write_error));
 }
 
 size_t
@@ -395,7 +404,7 @@ evs_sink_link_flush(evs_sink_link *link)
 {
 	evs_sink_buffer *buffer = link->tls != NULL ? &link->wire : &link->out;
 
-	if (link->fd < 0 || link->closing || link->state < EVS_SINK_LINK_HANDSHAKE)
+	if (link->fd < 0 || link->closing || link->write_error != 0 || link->state < EVS_SINK_LINK_HANDSHAKE)
 		return;
 	if (link->tls != NULL && link->out.length > 0)
 	{
@@ -417,12 +426,11 @@ evs_sink_link_flush(evs_sink_link *link)
 		}
 		else if (n < 0 && errno == EINTR)
 			continue;
-		else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-			break;
 		else
-			evs_sink_link_fail(link, "connection to %s port %d lost: %s",
-								 link->servers[link->current].host,
-								 link->servers[link->current].port, strerror(errno));
+		{
+			link->write_error = errno == EAGAIN || errno == EWOULDBLOCK ? 0 : errno;
+			break;
+		}
 	}
 	if (link->out_at == buffer->length)
 		link->out_at = buffer->length = 0;
@@ -501,7 +509,7 @@ evs_sink_link_wait(evs_sink_link *link, bool wanted, int *fd, short *events, int
 		default:
 			break;
 	}
-	if (link->closing)
+	if (link->closing || link->write_error != 0)
 		*until = 0;
 	if (evs_sink_link_pending(link) > 0 && link->state >= EVS_SINK_LINK_HANDSHAKE)
 		*events |= POLLOUT;

@@ -129,6 +129,12 @@ typedef struct evs_sink_link
 	evs_sink_buffer wire;		/* TLS: what goes to the socket */
 	size_t		out_at;			/* of out, or of wire: sent so far */
 
+	/*
+	 * errno of a write that has failed; 0: none.  What the server said before it closed
+	 * the connection is still to be read, since it may say why.
+	 */
+	int			write_error;
+
 	bool		moving;			/* given up by move() */
 	bool		closing;		/* error says why */
 	char		error[256];

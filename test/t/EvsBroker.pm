@@ -16,7 +16,7 @@ use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(sink_module harness start_harness wait_for_pause go_on finish_harness start_program end_program);
+our @EXPORT = qw(sink_module harness start_harness wait_for_pause go_on finish_harness start_program adopt_program end_program);
 
 my $root = abs_path(dirname(__FILE__) . '/../..');
 my %programs;
@@ -113,6 +113,14 @@ sub start_program
 		open STDERR, '>&', \*STDOUT;
 		exec @command or POSIX::_exit(1);
 	}
+	return adopt_program($pid);
+}
+
+# A child that is to end with the test.
+sub adopt_program
+{
+	my ($pid) = @_;
+
 	return $programs{$pid} = $pid;
 }
 

@@ -77,8 +77,8 @@ wanted() {
 	printf '%s\n' gcc make libc6-dev perl libtap-parser-sourcehandler-pgtap-perl libipc-run-perl
 	! from_debian || printf '%s\n' "postgresql-$major" "postgresql-server-dev-$major" "postgresql-$major-pgtap" libpq-dev
 	printf '%s\n' pkg-config libcurl4-openssl-dev libssl-dev openssl libio-socket-ssl-perl librdkafka-dev
-	# brokers that the tests talk to, and who reads what Kafka has
-	printf '%s\n' nats-server rabbitmq-server mosquitto redis-server kcat
+	# brokers that the tests talk to, and who reads what Kafka and MQTT have
+	printf '%s\n' nats-server rabbitmq-server mosquitto mosquitto-clients redis-server kcat
 	# from wherever they are
 	command -v node >/dev/null && command -v npm >/dev/null || printf '%s\n' nodejs npm
 	[[ -z ${versions:-} ]] || printf '%s\n' mmdebstrap
