@@ -13,7 +13,7 @@ use EvsTest 'poll';
 use Exporter 'import';
 use IO::Select;
 use IO::Socket::INET;
-use Socket qw(SOL_SOCKET SO_LINGER);
+use Socket qw(IPPROTO_TCP SOL_SOCKET SO_LINGER TCP_NODELAY);
 use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -214,6 +214,8 @@ sub serve
 			if ($socket == $listener)
 			{
 				my $new = $listener->accept or next;
+				# What it has said is to arrive even if it closes the connection in the next moment.
+				setsockopt $new, IPPROTO_TCP, TCP_NODELAY, 1;
 				$connection{$new} = ++$n;
 				$input{$new} = '';
 				$select->add($new);
