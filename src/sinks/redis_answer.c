@@ -77,6 +77,9 @@ typedef struct Class
 	evs_sink_class other;		/* with {topic}: other streams may do */
 } Class;
 
+/* Redis 7.0 says this where others say NOPERM. */
+#define DENIED_IN_SCRIPT "ERR The user executing the script "
+
 /* What is not here is one message's fault, or may be. */
 static const Class classes[] = {
 	{"NOSCRIPT ", EVS_REDIS_OF_SCRIPT, EVS_SINK_RETRY_SINK, EVS_SINK_RETRY_SINK},
@@ -94,6 +97,7 @@ static const Class classes[] = {
 	{"NOREPLICAS ", EVS_REDIS_OF_STREAM, EVS_SINK_RETRY_SINK, EVS_SINK_RETRY_SINK},
 	{"BUSY ", EVS_REDIS_OF_STREAM, EVS_SINK_RETRY_SINK, EVS_SINK_RETRY_SINK},
 	{"NOPERM ", EVS_REDIS_OF_STREAM, EVS_SINK_RETRY_SINK, EVS_SINK_RETRY},
+	{DENIED_IN_SCRIPT, EVS_REDIS_OF_STREAM, EVS_SINK_RETRY_SINK, EVS_SINK_RETRY},
 	{"NOSTREAM ", EVS_REDIS_OF_STREAM, EVS_SINK_RETRY_SINK, EVS_SINK_RETRY},
 	{"WRONGTYPE ", EVS_REDIS_OF_STREAM, EVS_SINK_FATAL, EVS_SINK_PERMANENT},
 	{"ERR The stream has exhausted", EVS_REDIS_OF_STREAM, EVS_SINK_FATAL, EVS_SINK_PERMANENT},
@@ -114,6 +118,13 @@ evs_redis_classify(const EvsRedisConfig *config, const char *text, evs_sink_clas
 		}
 	*result = EVS_SINK_RETRY;
 	return EVS_REDIS_OF_MESSAGE;
+}
+
+bool
+evs_redis_is_denied(const char *text)
+{
+	return strncmp(text, "NOPERM ", 7) == 0 ||
+		strncmp(text, DENIED_IN_SCRIPT, strlen(DENIED_IN_SCRIPT)) == 0;
 }
 
 /* MOVED 3999 127.0.0.1:6381: another node, which the administrator has to name. */

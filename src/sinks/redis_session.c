@@ -108,8 +108,9 @@ on_opened(void *arg)
 		snprintf(database, sizeof(database), "%" PRId64, sink->config.database);
 		write_command(sink, EVS_REDIS_SIGN_IN, 2, "SELECT", database);
 	}
-	write_name(sink);
+	/* A server that turns everybody away says so to whatever comes first. */
 	write_command(sink, EVS_REDIS_FIRST_PING, 1, "PING");
+	write_name(sink);
 }
 
 static void
@@ -167,7 +168,7 @@ sign_in_answered(EvsRedis *sink, EvsRedisRequest *request, const char *error)
 	char		why[EVS_REDIS_ERROR_MAX];
 
 	/* One who must not PING is signed in all the same. */
-	if (error[0] != '\0' && (request->kind != EVS_REDIS_FIRST_PING || strncmp(error, "NOPERM ", 7) != 0))
+	if (error[0] != '\0' && (request->kind != EVS_REDIS_FIRST_PING || !evs_redis_is_denied(error)))
 	{
 		evs_redis_explain(error, why, sizeof(why));
 		evs_sink_link_fail(&sink->link, "%s", why);
@@ -241,7 +242,7 @@ resume_answered(EvsRedis *sink, const EvsRedisReply *reply, const char *error)
 
 	if (sink->resume != EVS_REDIS_RESUME_ASKED)
 		return;
-	if (error[0] != '\0' && strncmp(error, "NOPERM ", 7) != 0 && strncmp(error, "WRONGTYPE ", 10) != 0)
+	if (error[0] != '\0' && !evs_redis_is_denied(error) && strncmp(error, "WRONGTYPE ", 10) != 0)
 	{
 		sink->resume = EVS_REDIS_RESUME_FAILED;
 		evs_redis_explain(error, sink->resume_error, sizeof(sink->resume_error));

@@ -179,6 +179,9 @@ extern bool evs_redis_read_answer(const EvsRedisReply *reply, int n, EvsRedisAns
 extern EvsRedisScope evs_redis_classify(const EvsRedisConfig *config, const char *text,
 										evs_sink_class *result);
 
+/* Are rights missing? */
+extern bool evs_redis_is_denied(const char *text);
+
 /* What a server that is of no use says, in words that help. */
 extern void evs_redis_explain(const char *text, char *why, size_t size);
 
