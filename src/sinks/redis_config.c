@@ -9,7 +9,7 @@
 #include "redis_sink.h"
 
 static const char *const names[] = {
-	EVS_SINK_LINK_SETTINGS, "key", "user", "password", "database", "create",
+	EVS_SINK_LINK_SETTINGS, "stream", "user", "password", "database", "create",
 	"max_length", "keep_positions", "trim", "wait_replicas", "wait_timeout", NULL
 };
 
@@ -80,11 +80,11 @@ read_key(EvsRedisConfig *config, const evs_sink_settings *settings, char *error,
 	char		filled[EVS_REDIS_KEY_MAX];
 	const char *why;
 
-	config->key = evs_sink_get(settings, "key", "{topic}");
+	config->key = evs_sink_get(settings, "stream", "{topic}");
 	why = evs_redis_fill_key(config->key, "t", filled, sizeof(filled));
 	if (why != NULL)
 	{
-		snprintf(error, size, "setting \"key\": %s", why);
+		snprintf(error, size, "setting \"stream\": %s", why);
 		return -1;
 	}
 	config->one_stream = !has_topic(config->key);

@@ -174,18 +174,18 @@ sub outage
 
 # ---- one after the other ----
 
-my $run = harness('--messages=2000', $module, url(), 'key=plain');
+my $run = harness('--messages=2000', $module, url(), 'stream=plain');
 is($run->{status}, 0, 'all delivered, no violation') or diag($run->{out});
 cmp_ok($run->{resume_after}, '>', 0, 'the stream tells the position');
 is_whole('once and in order', 2000, entries('plain'));
-$run = harness('--messages=2000', $module, url(), 'key=plain');
+$run = harness('--messages=2000', $module, url(), 'stream=plain');
 is($run->{count}{duplicate}, 2000, 'the same again are duplicates') or diag($run->{out});
 is(count('plain'), 2000, 'and not stored');
 
 for my $options ([ '--edge', '--max=1' ], [ '--in-flight=1' ], [ '--batch=1000', '--keys=0' ], [ '--submit=7', '--replay=20', '--test' ])
 {
 	my $key = "odd@$options";
-	$run = harness('--messages=300', @$options, $module, url(), "key=$key");
+	$run = harness('--messages=300', @$options, $module, url(), "stream=$key");
 	is($run->{status}, 0, "@$options: no violation") or diag($run->{out});
 	is($run->{delivered}, "@$options" =~ /test/ ? 321 : 300, "@$options: all delivered");
 	is(count($key), "@$options" =~ /test/ ? 301 : 300, "@$options: each is there once");
@@ -198,12 +198,12 @@ is($run->{resume_after}, 0, 'and none tells the position of all');
 
 # ---- what an entry looks like ----
 
-harness('--messages=1', '--format=cloudevents-binary', $module, url(), 'key=look');
-harness('--messages=1', '--first=2', '--format=cloudevents', $module, url(), 'key=look');
-harness('--messages=1', '--first=3', '--format=raw', $module, url(), 'key=look');
-harness('--messages=2', '--step=3', '--first=5', $module, url(), 'key=look');
-harness('--messages=1', '--first=6', $module, url(), 'key=look');
-harness('--messages=1', '--first=20', '--test', $module, url(), 'key=look');
+harness('--messages=1', '--format=cloudevents-binary', $module, url(), 'stream=look');
+harness('--messages=1', '--first=2', '--format=cloudevents', $module, url(), 'stream=look');
+harness('--messages=1', '--first=3', '--format=raw', $module, url(), 'stream=look');
+harness('--messages=2', '--step=3', '--first=5', $module, url(), 'stream=look');
+harness('--messages=1', '--first=6', $module, url(), 'stream=look');
+harness('--messages=1', '--first=20', '--test', $module, url(), 'stream=look');
 my ($binary, $structured, $raw, undef, $eight, $late, $test, $last) = entries('look');
 is($binary->{_id}, '1-0', 'the position is the id');
 is($binary->{id}, '00000001-0000-7000-8000-000000000001', 'the event id is a field');
@@ -220,20 +220,20 @@ is("$late->{_id} $late->{position}", '8-1 6', 'one that comes late has a later i
 is($test->{test}, 'true', 'a test message says so');
 is("$test->{_id} $last->{_id}", '8-2 20-0', 'and is no obstacle');
 is($eight->{settled}, 4, 'an entry tells what is settled before it');
-harness('--messages=1', '--first=6', $module, url(), 'key=look');
+harness('--messages=1', '--first=6', $module, url(), 'stream=look');
 is(count('look'), 8, 'one that came late is recognised, too');
 
 # ---- streams that others write to, and that are trimmed ----
 
 cli($redis, 'xadd', 'foreign', '3-0', 'relay', 'harness', 'id', 'another');
 cli($redis, 'xadd', 'foreign', '*', 'a', 'b');
-$run = harness('--messages=100', $module, url(), 'key=foreign');
+$run = harness('--messages=100', $module, url(), 'stream=foreign');
 is($run->{count}{ok}, 100, 'an id that another entry has is not taken for ours') or diag($run->{out});
 is_whole('others have written larger ids: all there, once and in order', 100, grep { $_->{relay} && $_->{id} ne 'another' } entries('foreign'));
-$run = harness('--messages=100', $module, url(), 'key=foreign');
+$run = harness('--messages=100', $module, url(), 'stream=foreign');
 is($run->{count}{duplicate}, 100, 'and they are recognised');
 
-$run = start_harness('--messages=4000', '--rate=8000', $module, url(), 'key=between');
+$run = start_harness('--messages=4000', '--rate=8000', $module, url(), 'stream=between');
 my $foreign = 0;
 poll(sub {
 	cli($redis, 'xadd', 'between', (entries_top('between') + 20) . '-7', 'a', 'b') if $foreign < 15 && count('between') > $foreign * 200;
@@ -251,41 +251,41 @@ sub entries_top
 	return ($id // '') =~ /^(\d+)-/ ? $1 : 0;
 }
 
-harness('--messages=3000', $module, url(), 'key=exact', 'max_length:=1000', 'trim=exact');
+harness('--messages=3000', $module, url(), 'stream=exact', 'max_length:=1000', 'trim=exact');
 is(count('exact'), 1000, 'trimmed by length');
-harness('--messages=3000', $module, url(), 'key=approximate', 'max_length:=1000');
+harness('--messages=3000', $module, url(), 'stream=approximate', 'max_length:=1000');
 my $length = count('approximate');
 ok($length >= 1000 && $length < 3000, 'trimmed by length, as it suits Redis');
-harness('--messages=3000', '--in-flight=100', $module, url(), 'key=positions', 'keep_positions:=500', 'trim=exact');
+harness('--messages=3000', '--in-flight=100', $module, url(), 'stream=positions', 'keep_positions:=500', 'trim=exact');
 $length = count('positions');
 ok($length >= 500 && $length < 1000, 'trimmed by position');
-$run = harness('--resume', '--messages=3000', $module, url(), 'key=exact', 'max_length:=1000', 'trim=exact');
+$run = harness('--resume', '--messages=3000', $module, url(), 'stream=exact', 'max_length:=1000', 'trim=exact');
 is($run->{count}{ok} // 0, 0, 'what was trimmed away does not come again: the position is known') or diag($run->{out});
 
 # What is not there, and was perhaps never there, is not taken for a duplicate.
-$run = harness('--messages=10', '--first=100', $module, url(), 'key=gap');
-$run = harness('--messages=10', '--first=50', $module, url(), 'key=gap');
+$run = harness('--messages=10', '--first=100', $module, url(), 'stream=gap');
+$run = harness('--messages=10', '--first=50', $module, url(), 'stream=gap');
 is($run->{count}{ok}, 10, 'positions below the last one that are not there are added') or diag($run->{out});
 
 results_in(qr/ retry_sink 0 1 NOSTREAM /, 'no stream, and it must not be made: an outage',
-	'--messages=1', $module, url(), 'key=none', 'create:=false');
+	'--messages=1', $module, url(), 'stream=none', 'create:=false');
 
 # ---- refused ----
 
 cli($redis, 'set', 'text', 'x');
-results_in(qr/ fatal 0 1 WRONGTYPE /, 'not a stream: fatal', '--messages=1', $module, url(), 'key=text');
+results_in(qr/ fatal 0 1 WRONGTYPE /, 'not a stream: fatal', '--messages=1', $module, url(), 'stream=text');
 results_in(qr/ permanent 0 1 WRONGTYPE /, 'not a stream, one of many: parked', '--messages=1', '--topic=text', $module, url());
 results_in(qr/ permanent 0 1 the key is empty/, 'no topic: parked', '--messages=1', '--topic=', $module, url());
-$run = harness('--messages=3', $module, url(), 'key=text');
+$run = harness('--messages=3', $module, url(), 'stream=text');
 is($run->{status}, 2, 'no violation') or diag($run->{out});
 
 cli($redis, 'config', 'set', 'maxmemory', '1');
 outage(qr/ retry_sink 0 1 OOM /, 'no memory', sub { cli($redis, 'config', 'set', 'maxmemory', '0') },
-	'--messages=500', $module, url(), 'key=oom');
+	'--messages=500', $module, url(), 'stream=oom');
 is_whole('no memory: all there, once and in order', 500, entries('oom'));
 cli($redis, 'config', 'set', 'min-replicas-to-write', '1');
 outage(qr/ retry_sink 0 1 NOREPLICAS /, 'too few replicas', sub { cli($redis, 'config', 'set', 'min-replicas-to-write', '0') },
-	'--messages=500', $module, url(), 'key=min');
+	'--messages=500', $module, url(), 'stream=min');
 cli($redis, 'config', 'set', 'busy-reply-threshold', '20');
 my $loop = start_program('redis-cli', '-p', $redis->{port}, 'eval', 'while true do end', '0');
 poll(sub { join('', cli($redis, 'ping')) =~ /^BUSY/ }) or die 'it is not busy';
@@ -295,7 +295,7 @@ end_program($loop);
 cli($redis, 'script', 'flush');
 
 # The server forgets our script in mid-stream.
-$run = start_harness('--messages=3000', '--rate=8000', $module, url(), 'key=flushed');
+$run = start_harness('--messages=3000', '--rate=8000', $module, url(), 'stream=flushed');
 poll(sub { cli($redis, 'script', 'flush'); count('flushed') > 2000 });
 finish_harness($run);
 is($run->{status}, 0, 'the script is forgotten: all delivered') or diag($run->{out});
@@ -306,12 +306,12 @@ is_whole('the script is forgotten: once and in order', 3000, entries('flushed'))
 
 {
 	my $replica = new_server();
-	my @wait = ('--retry-delay=50', '--give-up=180', $module, url(), 'key=wait', 'wait_replicas:=1', 'wait_timeout:=200');
+	my @wait = ('--retry-delay=50', '--give-up=180', $module, url(), 'stream=wait', 'wait_replicas:=1', 'wait_timeout:=200');
 
 	cli($replica, 'replicaof', '127.0.0.1', $redis->{port});
 	poll(sub { grep { /^master_link_status:up/ } cli($replica, 'info', 'replication') }) or die 'no replica';
-	results_in(qr/ retry_sink 0 1 .*READONLY /, 'a replica is an outage', '--messages=1', $module, url($replica), 'key=replica');
-	$run = harness('--messages=50', $module, "servers.0=127.0.0.1:$replica->{port}", "servers.1=127.0.0.1:$redis->{port}", 'key=replica');
+	results_in(qr/ retry_sink 0 1 .*READONLY /, 'a replica is an outage', '--messages=1', $module, url($replica), 'stream=replica');
+	$run = harness('--messages=50', $module, "servers.0=127.0.0.1:$replica->{port}", "servers.1=127.0.0.1:$redis->{port}", 'stream=replica');
 	is($run->{status}, 0, 'unless the other server is the master') or diag($run->{out});
 	is($run->{delivered}, 50, 'and has all');
 	$run = harness('--messages=500', @wait);
@@ -334,9 +334,9 @@ is_whole('the script is forgotten: once and in order', 3000, entries('flushed'))
 	poll(sub { grep { /^cluster_state:ok/ } cli($second, 'cluster', 'info') }) or die 'no cluster';
 	results_in(qr/ retry_sink 0 1 the stream is on the node 127\.0\.0\.1:$first->{port} of the cluster/, 'another node has the stream',
 		'--messages=1', '--topic=x', $module, url($second));
-	$run = harness('--messages=50', $module, "servers.0=127.0.0.1:$second->{port}", "servers.1=127.0.0.1:$first->{port}", 'key=x');
+	$run = harness('--messages=50', $module, "servers.0=127.0.0.1:$second->{port}", "servers.1=127.0.0.1:$first->{port}", 'stream=x');
 	is($run->{delivered}, 50, 'one of several servers is that node') or diag($run->{out});
-	$run = harness('--messages=50', '--topic={key}', $module, url($first), 'key={{tag}}:{topic}');
+	$run = harness('--messages=50', '--topic={key}', $module, url($first), 'stream={{tag}}:{topic}');
 	is($run->{delivered}, 50, 'many streams with a hash tag') or diag($run->{out});
 	is(ask($first, 'xlen', '{tag}:key-3'), 5, 'braces that are meant are in the key');
 	end_program($_->{pid}) for $first, $second;
@@ -348,9 +348,9 @@ for (
 	[ 'url=redis://user@host', qr/"url"/ ],
 	[ 'url=http://host', qr{redis://host:port or rediss://host:port} ],
 	[ 'servers.0=h', qr/exclude/ ],
-	[ 'key={type}', qr/"key"/ ],
-	[ 'key=a}b', qr/"key"/ ],
-	[ 'key=', qr/"key"/ ],
+	[ 'stream={type}', qr/"stream"/ ],
+	[ 'stream=a}b', qr/"stream"/ ],
+	[ 'stream=', qr/"stream"/ ],
 	[ 'password=text', qr/secret/ ],
 	[ 'user=u', qr/"password"/ ],
 	[ 'database:=-1', qr/"database"/ ],
@@ -431,10 +431,10 @@ for ([ "-DENIED this is \\0\\r\\n", qr/retry_sink 0 1 the server refuses: DENIED
 	cli($locked, 'acl', 'setuser', 'blind', 'on', '>right password', '~*', '+eval', '+evalsha', '-xadd');
 	cli($locked, 'config', 'set', 'requirepass', 'right password');
 	$locked->{login} = [ '--no-auth-warning', '-a', 'right password' ];
-	is(harness(@as_all, $module, url($locked), 'key=a', 'user=all', 'password@=pw')->{status}, 0, 'user and password');
-	is(harness(@as_all, $module, url($locked), 'key=b', 'password@=pw', 'database:=3')->{status}, 0, 'a password alone, and a database');
+	is(harness(@as_all, $module, url($locked), 'stream=a', 'user=all', 'password@=pw')->{status}, 0, 'user and password');
+	is(harness(@as_all, $module, url($locked), 'stream=b', 'password@=pw', 'database:=3')->{status}, 0, 'a password alone, and a database');
 	is(ask($locked, '-n', 3, 'xlen', 'b'), 20, 'which has them');
-	is(harness(@as_all, $module, url($locked), 'key=allowed', 'user=narrow', 'password@=pw')->{status}, 0, 'the rights that are needed');
+	is(harness(@as_all, $module, url($locked), 'stream=allowed', 'user=narrow', 'password@=pw')->{status}, 0, 'the rights that are needed');
 	results_in(qr/retry_sink 0 1 the server refuses: WRONGPASS /, 'a wrong password is an outage',
 		'--messages=1', '--topic=a', '--secret=pw=wrong password', $module, url($locked), 'user=all', 'password@=pw');
 	results_in(qr/retry_sink 0 1 the server refuses: NOAUTH /, 'no password is an outage', '--messages=1', '--topic=a', $module, url($locked));
@@ -443,7 +443,7 @@ for ([ "-DENIED this is \\0\\r\\n", qr/retry_sink 0 1 the server refuses: DENIED
 	results_in(qr/retry_sink 0 1 the server refuses: ERR /, 'and a database that is not there',
 		@as_all, '--topic=a', $module, url($locked), 'password@=pw', 'database:=9999');
 	outage(qr/retry_sink 0 1 (NOPERM|ERR The user executing the script) /, 'a right that is missing', sub { cli($locked, 'acl', 'setuser', 'blind', '+@all') },
-		@as_all, $module, url($locked), 'key=c', 'user=blind', 'password@=pw');
+		@as_all, $module, url($locked), 'stream=c', 'user=blind', 'password@=pw');
 	results_in(qr/ retry 0 1 NOPERM /, 'a key that is not allowed, one of many: tried again',
 		@as_all, '--topic=other', $module, url($locked), 'user=narrow', 'password@=pw');
 	$run = start_harness('--messages=2', '--secret=pw=old', '--rotate=0:pw=right password', '--give-up=180', '--topic=d', $module, url($locked), 'password@=pw');
@@ -463,7 +463,7 @@ SKIP:
 	my $tls = new_server('--tls-port', $port, '--tls-cert-file', "$dir/cert.pem", '--tls-key-file', "$dir/key.pem",
 		'--tls-ca-cert-file', "$dir/cert.pem", '--tls-auth-clients', 'no');
 
-	$run = harness('--messages=3000', '--edge', $module, "url=rediss://localhost:$port", "tls.ca_file=$dir/cert.pem", 'key=tls');
+	$run = harness('--messages=3000', '--edge', $module, "url=rediss://localhost:$port", "tls.ca_file=$dir/cert.pem", 'stream=tls');
 	is($run->{status}, 0, 'TLS: all delivered') or diag($run->{out});
 	for (
 		[ 'redis://127.0.0.1', "tls.ca_file=$dir/cert.pem", qr/certificate is not accepted: .*mismatch/, 'it is for another name' ],
@@ -526,7 +526,7 @@ my @often = ('--rate=10000', '--timeout=400', '--give-up=180');
 for my $options ([], ['--max=1', '--retry-delay=0'])
 {
 	my $key = "one@$options";
-	$run = start_harness("--messages=$n", @often, @$options, $module, url(), "key=$key");
+	$run = start_harness("--messages=$n", @often, @$options, $module, url(), "stream=$key");
 	disturb($run, $n, sub { count($key) });
 	finish_harness($run);
 	is($run->{status}, 0, "one stream @$options: all delivered") or diag($run->{out});
@@ -557,7 +557,7 @@ for my $options ([], ['--max=1', '--retry-delay=0'])
 # The relay is killed, and begins anew.
 for my $key ('relay', 'relay-slow')
 {
-	my @options = ("--messages=$n", '--rate=20000', $key =~ /slow/ ? '--submit=3' : (), $module, url(), "key=$key");
+	my @options = ("--messages=$n", '--rate=20000', $key =~ /slow/ ? '--submit=3' : (), $module, url(), "stream=$key");
 	my $at = 1000 + int rand 4000;
 
 	is(harness("--kill-at=$at", @options)->{status}, -9, "$key: killed at $at");
