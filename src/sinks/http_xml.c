@@ -22,6 +22,7 @@ typedef struct Reader
 	char		path[MAX_PATH];
 	size_t		lengths[MAX_DEPTH];	/* of the path, before each element */
 	int			depth;
+	bool		has_root;
 	const char *text;			/* of the innermost element; NULL if it has elements */
 	EvsHttpXmlCallback callback;
 	void	   *arg;
@@ -124,6 +125,7 @@ read_start(Reader *reader)
 	if (!read_name(reader, &name, &length) || !push(reader, name, length) ||
 		!skip_attributes(reader, &is_empty))
 		return false;
+	reader->has_root = true;
 	reader->text = reader->at;
 	if (is_empty)
 		pop(reader, "", 0);
@@ -177,7 +179,6 @@ bool
 evs_http_xml_scan(const char *text, size_t length, EvsHttpXmlCallback callback, void *arg)
 {
 	Reader		reader = {.at = text,.end = text + length,.callback = callback,.arg = arg};
-	bool		has_root = false;
 
 	while (reader.at < reader.end)
 	{
@@ -185,14 +186,13 @@ evs_http_xml_scan(const char *text, size_t length, EvsHttpXmlCallback callback, 
 		{
 			if (!read_markup(&reader))
 				return false;
-			has_root = has_root || reader.path[0] != '\0';
 		}
 		else if (reader.depth == 0 && !isspace((unsigned char) *reader.at))
 			return false;
 		else
 			reader.at++;
 	}
-	return has_root && reader.depth == 0;
+	return reader.has_root && reader.depth == 0;
 }
 
 /* What an entity stands for; ASCII only, others become '?'.  *n is its length. */
