@@ -22,7 +22,8 @@ use MIME::Base64;
 
 my $json = JSON::PP->new->utf8->canonical;
 my ($next, %failed, $log) = (0);
-my @throttled = qw(ThrottlingException InternalFailure);
+# Those that are throttled are tried again a second later.
+my @reasons = (('InternalFailure') x 30, 'ThrottlingException');
 
 srand $ENV{AWS_DOUBLE_SEED} // 1;
 if ($ENV{AWS_DOUBLE_LOG})
@@ -40,7 +41,7 @@ sub failure
 
 	return ($code, $payload =~ /"sender":true/ ? 1 : 0)
 	  if $code && (!$times || $failed{$payload}++ < $times);
-	return ($throttled[ rand @throttled ], 0) if rand(100) < ($ENV{AWS_DOUBLE_FAIL} // 0);
+	return ($reasons[ rand @reasons ], 0) if rand(100) < ($ENV{AWS_DOUBLE_FAIL} // 0);
 	return;
 }
 
