@@ -453,6 +453,20 @@ is(whole('aws-sqs', 200, '{"Successful":[{"Id":"99999999999999"},{"Id":"-1"},{"I
 	push @signed, map { [ 'sqs', $_ ] } @requests;
 }
 
+SKIP:
+{
+	skip 'IO::Socket::SSL is not installed' unless eval { require IO::Socket::SSL };
+	my $ca = make_ca("$tmp/ca");
+	my $tls = http_server(tls => make_certificate("$tmp/tls", $ca), args => [ '--script', "$tools/aws_double.pl" ]);
+	my %to = (endpoint => $tls->url('', 'localhost'));
+	is(new_sink('aws-kinesis', {%to})->send(data => 'x')->{class}, 'fatal', 'TLS: a certificate that cannot be trusted');
+	is(scalar $tls->requests, 0, 'sees no signature');
+	is(new_sink('aws-kinesis', { %to, 'tls.ca_file' => "$ca.pem" })->send(data => 'x')->{class}, 'ok', 'one that can');
+	my ($request) = $tls->requests;
+	is($request->header('Host'), "localhost:$tls->{port}", 'the host with its port');
+	push @signed, [ 'kinesis', $request ];
+}
+
 # ---- aws4, and doubles of the services ----
 
 SKIP:
@@ -475,7 +489,7 @@ SKIP:
 	} @signed;
 	append_to_file("$dir/in", join '', map { "$_\n" } @questions);
 	my @answers = split /\n/, `cd '$dir' && node verify.js <in`;
-	cmp_ok(scalar @signed, '>=', 15, 'many requests were signed');
+	cmp_ok(scalar @signed, '>=', 16, 'many requests were signed');
 	is_deeply([ map { $_->[1]->header('Authorization') } @signed ], \@answers, 'as aws4 signs them');
 
 	my $pid = open2(my $out, my $in, 'sh', '-c', "cd '$dir' && exec node services.js");
