@@ -19,7 +19,7 @@ use EvsCloud;
 use EvsHttp;
 use EvsSend;
 use EvsSink;
-use EvsTest 'poll';
+use EvsTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -748,15 +748,40 @@ foreach my $request ($cloud->requests)
 }
 is_deeply(\%signed_by, { 0 => 20, 1 => 20 }, 'from one message to the next');
 
+# ---- from a store ----
+
+my $node = new_node('cloud');
+my $store = session($node, new_store($node, 'store'));
+$store->query('SET evstore.egress_allow = \'127.0.0.1\'');
+$store->query("SELECT evstore.create_secret('$_', \$v\$$secrets{$_}\$v\$)") for sort keys %secrets;
+$store->query("SELECT evstore.append('order-1', '$_', '{}')") for qw(Placed Paid);
+foreach my $case ([ 'grid', 'cloudevents' ], [ 'grid', 'cloudevents-batch' ], [ 'bus', 'cloudevents' ], [ 'hub', 'cloudevents-batch' ],
+	[ 'pubsub', 'cloudevents-binary' ], [ 'pubsub', 'cloudevents-batch' ])
+{
+	my ($service, $format) = @$case;
+	my %nested;
+	my $settings = settings($service);
+	foreach my $name (keys %$settings)
+	{
+		my ($group, $member) = $name =~ /^(?:(auth)\.)?(.*)$/;
+		($group ? $nested{$group} //= {} : \%nested)->{$member} = $settings->{$name};
+	}
+	$cloud->accepted;
+	$store->query("SELECT evstore.create_relay('$service $format', 'http', '" . encode_json(\%nested) . qq[', options => '{"format": "$format"}')]);
+	is($store->query("SELECT evstore.run_relay('$service $format')"), 2, "$service: $format from a store");
+	my @got = $cloud->accepted;
+	my @types = map { $_->{attributes}{'ce-type'} // event_in($_)->{type} } @got;
+	is(join(' ', @types), 'Placed Paid', 'arrives in order');
+}
+
 # ---- whatever is killed ----
 
-# the number of a message in what a service has taken
-sub number_in
+# the event in what a service has taken
+sub event_in
 {
 	my ($message) = @_;
-	my $event = $message->{event} // decode_json($message->{data} ? decode_base64($message->{data}) : Encode::encode_utf8($message->{body}));
 
-	return $event->{data}{n};
+	return $message->{event} // decode_json($message->{data} ? decode_base64($message->{data}) : Encode::encode_utf8($message->{body}));
 }
 
 my ($nmessages, $nkeys) = (1500, 15);
@@ -781,7 +806,7 @@ foreach my $case ([ 'grid', 'cloudevents' ], [ 'grid', 'cloudevents-batch' ], [ 
 	finish_harness($run);
 	is($run->{status}, 0, "$name: the server is killed, and loses answers") or diag $run->{out}, $run->{err};
 	my (%seen, %last, $wrong);
-	foreach my $n (map { number_in($_) } $wild->accepted)
+	foreach my $n (map { event_in($_)->{data}{n} } $wild->accepted)
 	{
 		$seen{$n}++;
 		$wrong //= "$n after $last{ $n % $nkeys }" if $n < ($last{ $n % $nkeys } // 0);
