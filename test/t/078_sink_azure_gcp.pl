@@ -695,13 +695,18 @@ SKIP:
 	my $secure = cloud_double(tls => $cert, known => { grid => $grid_key, bus => { send => [ $bus_key, $next_key ] }, bearer => 'a-bearer-token' });
 	my $plain = $cloud;
 	$secure->put('public.pem', slurp_file("$tmp/public.pem"));
-	# whose token_uri is http in the double
 	$cloud = $secure;
 	my %trust = ('tls.ca_file' => "$tmp/ca.pem");
 	is(new_sink($_, %trust)->send(%message)->{class}, 'ok', "$_ by TLS") for qw(grid bus hub);
 	is(new_sink('pubsub', %trust, 'auth.type' => 'self-signed', 'auth.token_uri' => undef)->send(%message)->{class}, 'ok', 'pubsub by TLS');
-	my $result = new_sink('bus')->send(%message);
-	is($result->{class}, 'fatal', 'not to somebody else');
+	is(new_sink('pubsub', %trust, secrets => { account => account() })->send(%message)->{class}, 'ok', 'its tokens, too');
+	is(targets($secure->requests), 'token publish', 'from there');
+	foreach my $service ('bus', 'pubsub')
+	{
+		my $result = new_sink($service, secrets => { account => account() })->send(%message);
+		is($result->{class}, 'fatal', "$service: not with somebody who is not trusted");
+		like($result->{detail}, qr/certificate/, 'and it says so');
+	}
 	is(scalar(@sent = $secure->requests), 0, 'who gets nothing');
 	$cloud = $plain;
 }

@@ -331,13 +331,13 @@ sub token_endpoint
 {
 	my ($request) = @_;
 	my %form = map { uri_decode($_) } map { split /=/, $_, 2 } split /&/, $request->{body};
-	my $url = 'http://' . header($request, 'Host') . '/token';
+	my $host = header($request, 'Host');
 
 	return { status => 400, body => '{"error":"unsupported_grant_type","error_description":"Invalid grant_type"}' }
 	  unless $form{grant_type} eq 'urn:ietf:params:oauth:grant-type:jwt-bearer' && keys %form == 2
 	  && header($request, 'Content-Type') eq 'application/x-www-form-urlencoded';
 	my $claims = eval { verify_jwt($form{assertion}) };
-	my $error = $@ || ($claims->{aud} ne $url ? 'the audience is wrong' : '') ||
+	my $error = $@ || ($claims->{aud} !~ m{^https?://\Q$host\E/token$} ? 'the audience is wrong' : '') ||
 	  ($claims->{scope} ne 'https://www.googleapis.com/auth/pubsub' ? 'the scope is wrong' : '');
 	chomp $error;
 	return { status => 400, body => $json->encode({ error => 'invalid_grant', error_description => $error }) } if $error;
