@@ -29,6 +29,14 @@ my %example = (
 		settings => [ 'host=127.0.0.1', 'dbname=x', 'user=x' ],
 		others => [ 'target=table', 'table=x.x', 'columns.id=id' ]
 	},
+	'aws-eventbridge' => { settings => ['region=eu-central-1'] },
+	'aws-kinesis' => { settings => [ 'region=eu-central-1', 'stream=x' ] },
+	'aws-sns' => { settings => ['topic_arn=arn:aws:sns:eu-central-1:123456789012:x'] },
+	'aws-sqs' => { settings => ['queue_url=https://sqs.eu-central-1.amazonaws.com/123456789012/x'] },
+	'azure-eventgrid' => { settings => [ 'url=https://x.eventgrid.azure.net/api/events', 'auth.key@=k' ] },
+	'azure-eventhubs' => { settings => [ 'url=https://x.servicebus.windows.net/x', 'auth.policy=p', 'auth.key@=k' ] },
+	'azure-servicebus' => { settings => [ 'url=https://x.servicebus.windows.net/x', 'auth.policy=p', 'auth.key@=k' ] },
+	'gcp-pubsub' => { settings => [ 'project=p1', 'topic=x', 'auth.credentials@=c' ] },
 	redis => { settings => [ 'url=redis://127.0.0.1', 'stream=x' ], package => 'redis-server' });
 
 # ---- the table ----
@@ -93,8 +101,10 @@ for my $row (@rows)
 {
 	my $name = $row->{name};
 	my $module = sink_module($name);
-	my @settings = @{ $example{$name}{settings} };
-	my $title = $row->{profile} ? "$name, $row->{profile}" : $name;
+	my $profile = $row->{profile};
+	my $example = $example{ $profile // $name };
+	my @settings = @{ $example->{settings} };
+	my $title = $profile ? "$name, $profile" : $name;
 
   SKIP:
 	{
@@ -105,14 +115,15 @@ for my $row (@rows)
 		is(words($row->{Capabilities}),
 			join(' ', sort map { $capabilities[$_] } grep { $caps & 1 << $_ } 0 .. $#capabilities),
 			"$title: capabilities");
-		next if $row->{profile};
 		is($run->{value}{name}, $name, "$title: name");
-		my @others = @{ $example{$name}{others} // [] };
+		push @settings, "profile=$profile", map { "auth.$_\@=k" } $profile =~ /^aws/ ? qw(access_key_id secret_access_key) : ()
+		  if $profile;
+		my @others = @{ $example->{others} // [] };
 		my @taken =
 		  grep { takes($module, $_, @settings) || @others && takes($module, $_, @settings, @others) } @formats;
 		is(words($row->{Formats}), join(' ', sort @taken), "$title: formats");
 		like($row->{Delivery}, $caps & (1 << 2 | 1 << 3) ? qr/once/ : qr/^at least once/, "$title: delivery");
-		my $package = $example{$name}{package};
+		my $package = $example->{package};
 		next if !$package || ($release // 0) != 12;
 		my $version = version_of($package);
 		skip "$package is not installed", 1 unless defined $version;
