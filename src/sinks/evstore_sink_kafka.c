@@ -258,7 +258,12 @@ static void
 step(EvsKafka *sink)
 {
 	if (sink->phase == EVS_KAFKA_CLOSED && is_wanted(sink))
+	{
+		/* The next step comes at once, after its threads have been answered. */
 		open_producer(sink);
+		if (sink->phase != EVS_KAFKA_CLOSED)
+			return;
+	}
 	if (sink->phase != EVS_KAFKA_CLOSED && sink->config.transactional)
 		evs_kafka_transact(sink);
 	else if (sink->phase == EVS_KAFKA_RUNNING)

@@ -97,9 +97,9 @@ evs_kafka_client_open(EvsKafka *sink)
 		evs_kafka_net_open(&sink->net, conf);
 		rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
 		sink->producer = make_producer(conf, error, sizeof(error));
+		/* A file that cannot be read, for instance: that can be mended. */
 		if (sink->producer == NULL)
-			evs_kafka_outage(sink, true, rd_kafka_last_error() == RD_KAFKA_RESP_ERR__INVALID_ARG ?
-							 EVS_SINK_FATAL : EVS_SINK_RETRY_SINK, 0, "%s", error);
+			evs_kafka_outage(sink, true, EVS_SINK_RETRY_SINK, 0, "%s", error);
 	}
 	if (sink->producer == NULL)
 	{

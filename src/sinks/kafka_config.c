@@ -394,6 +394,7 @@ set_own(rd_kafka_conf_t *conf, const EvsKafkaConfig *config, const evs_sink_host
 		set(conf, "properties", "log.queue", "true", error, size) &&
 		set_number(conf, "log_level", 4, error, size) &&
 		set_number(conf, "socket.timeout.ms", within(timeout, 1000, 60000), error, size) &&
+		set_number(conf, "reconnect.backoff.ms", 20, error, size) &&
 		set_number(conf, "reconnect.backoff.max.ms", 2000, error, size) &&
 		set_number(conf, "topic.metadata.propagation.max.ms", within(timeout / 2, 500, 30000), error, size) &&
 		set_number(conf, "queue.buffering.max.messages", within(host->in_flight * INT64_C(4), 1000, 10000000),

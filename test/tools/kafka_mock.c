@@ -10,6 +10,7 @@
  *	topic NAME PARTITIONS
  *	error APIKEY CODE [N]	the next N requests of this kind are answered with this code;
  *							-195 closes the connection
+ *	clear APIKEY			no more such errors
  *	slow MS					all answers come so much later
  *	down, up				all brokers
  *	topic_error NAME CODE	in what is said of the topic; 0: none
@@ -50,6 +51,11 @@ obey(rd_kafka_mock_cluster_t *cluster, const char *line)
 		return rd_kafka_mock_topic_create(cluster, name, a, 1);
 	if (sscanf(line, "error %d %d %d", &a, &b, &c) >= 2)
 		return push_errors(cluster, a, b, c);
+	if (sscanf(line, "clear %d", &a) == 1)
+	{
+		rd_kafka_mock_clear_request_errors(cluster, a);
+		return RD_KAFKA_RESP_ERR_NO_ERROR;
+	}
 	if (sscanf(line, "slow %d", &a) == 1)
 		return rd_kafka_mock_broker_set_rtt(cluster, -1, a);
 	if (strcmp(line, "down\n") == 0)

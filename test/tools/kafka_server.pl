@@ -16,6 +16,7 @@
 #	error API CODE N	the next N requests of this kind are refused with this code
 #	lose API N			they take effect, but the connection is closed instead of an answer
 #	cut API N			the connection is closed at once
+#	heal				none of this any more
 #	forget TOPIC		this topic is never created
 use strict;
 use warnings;
@@ -38,7 +39,7 @@ use constant { PRODUCE => 0, FETCH => 1, LIST_OFFSETS => 2, METADATA => 3, OFFSE
 
 # Each with the versions that are known; none of them has the "flexible" encoding.
 my %versions = (PRODUCE, [ 3, 3 ], FETCH, [ 4, 4 ], LIST_OFFSETS, [ 1, 1 ], METADATA, [ 1, 1 ],
-	OFFSET_FETCH, [ 1, 1 ], FIND_COORDINATOR, [ 0, 1 ], SASL_HANDSHAKE, [ 1, 1 ], API_VERSIONS, [ 0, 0 ],
+	OFFSET_FETCH, [ 1, 1 ], FIND_COORDINATOR, [ 0, 1 ], SASL_HANDSHAKE, [ 0, 1 ], API_VERSIONS, [ 0, 0 ],
 	INIT_PRODUCER, [ 0, 0 ], ADD_PARTITIONS, [ 0, 0 ], ADD_OFFSETS, [ 0, 0 ], END_TXN, [ 0, 0 ],
 	TXN_OFFSET_COMMIT, [ 0, 0 ], SASL_AUTHENTICATE, [ 0, 0 ]);
 
@@ -442,6 +443,7 @@ sub obey
 
 	if ($line =~ /^error (\d+) (-?\d+) (\d+)$/) { push @{ $faults{$1} }, ($2) x $3; }
 	elsif ($line =~ /^(lose|cut) (\d+) (\d+)$/) { push @{ $faults{$2} }, ($1) x $3; }
+	elsif ($line eq 'heal') { %faults = (); }
 	elsif ($line =~ /^forget (\S+)$/) { $forgotten{$1} = 1; }
 	else { die "unknown command: $line"; }
 	print "ok\n";

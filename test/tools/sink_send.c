@@ -10,13 +10,13 @@
  * into a word.  Each is answered by lines on standard output, the last of which
  * begins with the command's name.
  *
- *	host NAME=VALUE...		format, in_flight, batch_size, batch_bytes, timeout_ms
+ *	host NAME=VALUE...		id, format, in_flight, batch_size, batch_bytes, timeout_ms
  *	set NAME KIND VALUE		a setting: string, number, boolean or secret
  *	unset					no settings
  *	secret NAME [VALUE]		its value, or that there is none
  *	deny WORD, permit		egress_allowed() says no to a name or address; to none
  *	validate, open			0, or -1 and the error
- *	message NAME=VALUE...	the next to submit: id, type, key, topic, source, stream,
+ *	message NAME=VALUE...	the next to submit: id, flags, type, key, topic, source, stream,
  *							time_us, content_type, data, size (of filling, in place
  *							of data), a.NAME (an attribute), h.NAME (a header)
  *	submit					all messages; answers how many were accepted
@@ -211,6 +211,8 @@ set_host(char **words, int n)
 
 		if (strcmp(words[i], "format") == 0)
 			host.format = strdup(value);
+		else if (strcmp(words[i], "id") == 0)
+			host.id = strdup(value);
 		else if (strcmp(words[i], "in_flight") == 0)
 			host.in_flight = atoi(value);
 		else if (strcmp(words[i], "batch_size") == 0)
@@ -305,6 +307,8 @@ set_member(evs_sink_message *message, char *name, const char *value)
 		message->stream = strdup(value);
 	else if (strcmp(name, "time_us") == 0)
 		message->time_us = atoll(value);
+	else if (strcmp(name, "flags") == 0)
+		message->flags = atoi(value);
 	else if (strcmp(name, "content_type") == 0)
 		message->content_type = strdup(value);
 	else if (strcmp(name, "data") == 0)
