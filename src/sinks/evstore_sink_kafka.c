@@ -35,6 +35,9 @@
 
 #include "kafka.h"
 
+/* Deadlines are looked at so often, in us. */
+#define WATCH_INTERVAL 5000
+
 /* --- messages --- */
 
 /* It will never be taken.  In transactions nothing may pass it until the host knows. */
@@ -228,7 +231,12 @@ deadline(EvsKafka *sink)
 static void
 watch_deadlines(EvsKafka *sink)
 {
-	if (evs_kafka_now(sink) < deadline(sink))
+	int64_t		now = evs_kafka_now(sink);
+
+	if (now < sink->watch_at)
+		return;
+	sink->watch_at = now + WATCH_INTERVAL;
+	if (now < deadline(sink))
 		return;
 	evs_kafka_outage(sink, true, EVS_SINK_RETRY_SINK, RD_KAFKA_RESP_ERR__TIMED_OUT,
 					 "no acknowledgement within %d ms%s%s", sink->host->timeout_ms,
@@ -391,6 +399,8 @@ wait_fd(void *state, short *events, int *timeout_ms)
 	if (sink->phase == EVS_KAFKA_ASKING && sink->ask_at < until)
 		until = sink->ask_at;
 	*events = POLLIN;
+	if (until < sink->watch_at)
+		until = sink->watch_at;
 	if (evs_sink_flight_has_results(&sink->flight) || until <= now ||
 		(sink->phase == EVS_KAFKA_CLOSED && is_wanted(sink)))
 		*timeout_ms = 0;

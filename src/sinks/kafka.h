@@ -76,6 +76,7 @@ typedef struct EvsKafkaNet
 	pthread_mutex_t lock;
 	pthread_cond_t answered;
 	bool		closing;		/* nobody answers any more */
+	bool		deferred;		/* a connection was put off since its answer was late */
 	int			wake_fd;		/* an eventfd: progress() has something to do */
 	EvsKafkaQuestion questions[EVS_KAFKA_QUESTIONS];
 } EvsKafkaNet;
@@ -172,6 +173,7 @@ typedef struct EvsKafka
 
 	EvsKafkaPhase phase;
 	int64_t		deadline;		/* of the present phase, where messages have none */
+	int64_t		watch_at;		/* deadlines are not looked at before */
 	bool		proven;			/* this producer has had an acknowledgement */
 	int			nunanswered;	/* messages that are sent, and have no delivery report */
 	EvsKafkaTrouble trouble;
@@ -253,6 +255,9 @@ extern void evs_kafka_net_close(EvsKafkaNet *net);
 
 /* Answer what librdkafka's threads want to know; only the main thread may ask the host. */
 extern void evs_kafka_net_answer(EvsKafka *sink);
+
+/* Was a connection put off since the last time?  That is no sign of an outage. */
+extern bool evs_kafka_net_deferred(EvsKafkaNet *net);
 
 /* Split "host:port", or "[address]:port"; false if it is none. */
 extern bool evs_kafka_split(const char *broker, size_t length, char *host, size_t size, int *port);

@@ -201,7 +201,7 @@ take_error(EvsKafka *sink, rd_kafka_event_t *event)
 			evs_kafka_outage(sink, true, EVS_SINK_RETRY_SINK, code, "%s", why);
 			break;
 		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
-			if (!sink->proven)
+			if (!sink->proven && !evs_kafka_net_deferred(&sink->net))
 				evs_kafka_outage(sink, true, EVS_SINK_RETRY_SINK, code, "%s",
 								 sink->last_error[0] != '\0' ? sink->last_error : why);
 			break;

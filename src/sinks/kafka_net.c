@@ -159,6 +159,8 @@ ask(EvsKafkaNet *net, const EvsKafkaQuestion *wanted)
 		result = question->answer == EVS_KAFKA_ALLOWED ? 0 : EACCES;
 		question->answer = EVS_KAFKA_FREE;
 	}
+	else
+		net->deferred = true;
 	if (net->closing)
 		result = ECANCELED;
 	pthread_mutex_unlock(&net->lock);
@@ -192,6 +194,18 @@ evs_kafka_net_answer(EvsKafka *sink)
 	}
 	pthread_cond_broadcast(&net->answered);
 	pthread_mutex_unlock(&net->lock);
+}
+
+bool
+evs_kafka_net_deferred(EvsKafkaNet *net)
+{
+	bool		deferred;
+
+	pthread_mutex_lock(&net->lock);
+	deferred = net->deferred;
+	net->deferred = false;
+	pthread_mutex_unlock(&net->lock);
+	return deferred;
 }
 
 /* ---- hooks of librdkafka, called in its threads ---- */
@@ -314,7 +328,7 @@ resolve_broker(const char *name, const char *service, const struct addrinfo *hin
 void
 evs_kafka_net_open(EvsKafkaNet *net, rd_kafka_conf_t *conf)
 {
-	net->closing = false;
+	net->closing = net->deferred = false;
 	memset(net->questions, 0, sizeof(net->questions));
 	rd_kafka_conf_set_opaque(conf, net);
 	rd_kafka_conf_set_connect_cb(conf, connect_broker);
