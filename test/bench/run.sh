@@ -9,7 +9,7 @@
 . "$(dirname "$0")/lib.sh"
 
 # The last two have servers of their own.
-CASES=(append async batch snapshot read follow wake wake-vs-notify latency consume slots consume-snapshot aggregate projection kafka nats relay saga idle history)
+CASES=(append async batch snapshot read follow wake wake-vs-notify latency consume slots consume-snapshot aggregate projection amqp kafka mqtt nats redis relay saga idle history)
 
 for file in "$BENCH_DIR"/cases/*.sh; do
 	# shellcheck source=/dev/null
