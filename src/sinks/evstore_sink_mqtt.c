@@ -148,6 +148,7 @@ on_lost(void *arg, const char *why)
 {
 	EvsMqtt    *sink = arg;
 
+	evs_mqtt_forget_password(sink);
 	evs_mqtt_session_lost(sink);
 	if (why != NULL)
 		evs_sink_flight_complete_all(&sink->flight, true, EVS_SINK_RETRY_SINK, 0, why);

@@ -135,15 +135,21 @@ missing_ability(const EvsMqtt *sink, const EvsMqttAnswer *answer)
 	return NULL;
 }
 
+void
+evs_mqtt_forget_password(EvsMqtt *sink)
+{
+	evs_sink_buffer *out = &sink->link.out;
+
+	if (sink->config.password != NULL && out->data != NULL && out->length == 0)
+		explicit_bzero(out->data, out->size);
+}
+
 static void
 take_connack(EvsMqtt *sink, const EvsMqttAnswer *answer)
 {
-	evs_sink_buffer *out = &sink->link.out;
 	const char *missing = missing_ability(sink, answer);
 
-	/* The password was sent, so it need not be there any more. */
-	if (out->data != NULL && evs_sink_link_pending(&sink->link) == 0)
-		explicit_bzero(out->data, out->size);
+	evs_mqtt_forget_password(sink);
 	if (answer->code != 0)
 		evs_mqtt_refused(sink, "the server refuses", answer);
 	else if (missing != NULL)

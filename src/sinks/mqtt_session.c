@@ -237,7 +237,10 @@ evs_mqtt_session_opened(EvsMqtt *sink, bool present)
 	return true;
 }
 
-/* The message of an exchange will come again: remember by what it is recognised. */
+/*
+ * The message of an exchange will come again: remember by what it is recognised.
+ * Not one that has its result already, or has to come as a new one.
+ */
 static void
 interrupt(EvsMqtt *sink, EvsMqttExchange *exchange)
 {
@@ -249,7 +252,7 @@ interrupt(EvsMqtt *sink, EvsMqttExchange *exchange)
 	slot = evs_sink_flight_slot(&sink->flight, exchange->serial);
 	length = strlen(slot->message->id);
 	exchange->id[0] = '\0';
-	if (!slot->held && length < EVS_MQTT_ID_MAX)
+	if (slot->state == EVS_SINK_SLOT_SENT && !slot->held && length < EVS_MQTT_ID_MAX)
 		memcpy(exchange->id, slot->message->id, length + 1);
 	set_exchange(&sink->session, exchange, exchange->state == EVS_MQTT_PUBLISHED ?
 				 EVS_MQTT_INTERRUPTED : exchange->state, EVS_MQTT_NO_SLOT);

@@ -124,8 +124,11 @@ extern const char *evs_mqtt_publish(EvsMqtt *sink, const evs_sink_message *messa
 
 /* --- mqtt_connect.c --- */
 
-/* CONNECT; the link condemns itself if that is not possible. */
+/* CONNECT; the link is condemned if that is not possible. */
 extern void evs_mqtt_connect(EvsMqtt *sink);
+
+/* CONNECT was sent, or will not be: its bytes need not be there any more. */
+extern void evs_mqtt_forget_password(EvsMqtt *sink);
 
 /* Take what is complete of the link's input. */
 extern void evs_mqtt_input(EvsMqtt *sink);

@@ -225,6 +225,8 @@ finish_lookup(evs_sink_link *link)
 		evs_sink_link_fail(link, "%s cannot be looked up: %s",
 							 link->servers[link->current].host,
 							 gai_strerror(link->addresses.error));
+	else if (link->addresses.count == 0)
+		evs_sink_link_fail(link, "%s has no address", link->servers[link->current].host);
 	else
 		try_address(link);
 }
@@ -302,12 +304,13 @@ begin_handshake(evs_sink_link *link)
 
 /*
  * The greeting has to be all that came.  Bytes behind it would have been sent by
- * somebody on the way, to be taken for what the server says in TLS.
+ * somebody on the way, to be taken for what the server says in TLS.  And what was
+ * meant to go out in the clear must have gone: out is for TLS from now on.
  */
 void
 evs_sink_link_start_tls(evs_sink_link *link)
 {
-	if (link->in_at < link->in.length)
+	if (link->in_at < link->in.length || link->out.length > 0)
 		evs_sink_link_fail(link, "unexpected bytes before the TLS handshake");
 	else
 		begin_handshake(link);

@@ -277,7 +277,7 @@ for (
 
 # The server says why, and closes, while much is being sent: that is read in the end.
 my $ntaken = 0;
-my $took_over = fake_server(sub { $_[0] == PUBLISH && ++$ntaken % 500 == 0 ? packet(DISCONNECT, "\x8e") : $ntaken % 500 == 1 && $ntaken > 500 ? undef : obey(@_) });
+my $took_over = fake_server(sub { $_[0] == PUBLISH && ++$ntaken % 500 == 0 ? \packet(DISCONNECT, "\x8e") : obey(@_) });
 my $stopped = harness('--messages=5000', '--topic=x', $module, "url=mqtt://127.0.0.1:$took_over->{port}");
 is($stopped->{status}, 2, 'a second process takes over: the first stops');
 like($stopped->{results}, qr/ fatal 142 1 the server has disconnected: session taken over \(0x8E\)$/m, 'and says why');
@@ -423,6 +423,19 @@ is($sink->send(%{ $three[0] })->{class}, 'retry', 'the first one is refused when
 is(join(' ', map { $_->{class} } $sink->send_all(@three[ 1, 2 ])), 'ok ok', 'the others are taken');
 is(join(' ', map { $_->{dup} . $_->{id} } grep { $_->{connection} == 2 } publications($server)), '11 04 05', 'as new ones');
 
+# What is interrupted and does not come again must not stop others when the server takes no more.
+$server = fake_server(sub {
+	my ($kind, $flags, $body, $n) = @_;
+	return $kind == CONNECT ? connack(0, $n > 1, "\x21\0\3") : $kind == PUBLISH && $n == 1 ? (id_of($body) == 3 ? undef : '')
+	  : $kind == PUBREL && unpack('n', $body) < 4 ? acknowledge(PUBCOMP, unpack('n', $body), 0x92) : obey(@_);
+});
+$sink = new_sink($server, { qos => [2] });
+$sink->send_all(@three);
+is(join(' ', map { $_->{class} } $sink->send_all(map { { id => "other-$_", data => $_ } } 1 .. 6)), join(' ', ('ok') x 6),
+	'interrupted messages that never come again do not fill the window');
+is(join(' ', map { ($_->{kind} == PUBREL ? 'rel' : 'pub') } (grep { $_->{connection} == 2 && ($_->{kind} == PUBLISH || $_->{kind} == PUBREL) } packets($server))[ 0 .. 3 ]),
+	'rel rel rel pub', 'they are released');
+
 # A session that is not ours: 3.1.1 has to wipe it out.
 $server = fake_server(sub {
 	my ($kind, $flags, $body, $n) = @_;
@@ -439,6 +452,10 @@ my @two = (map { "mqtt://127.0.0.1:$_" } $closed, $server->{port});
 $sink = EvsSend->new($module, { 'servers.0' => $two[0], 'servers.1' => $two[1], topic => 't' });
 is($sink->validate || $sink->open, '', 'two servers');
 is($sink->send(data => '{}')->{class}, 'ok', 'if one is not there the other is asked, and nobody notices');
+my $dying = fake_server(sub { $_[0] == PUBLISH ? undef : obey(@_) });
+$sink = EvsSend->new($module, { 'servers.0' => "mqtt://127.0.0.1:$dying->{port}", 'servers.1' => $two[1], topic => 't' });
+is($sink->validate || $sink->open, '', 'two servers');
+is(join(' ', map { $sink->send(data => '{}')->{class} } 1 .. 2), 'retry_sink ok', 'after one has died it is the turn of the other');
 my $moved = fake_server(sub { $_[0] == CONNECT ? connack(0x9D, 0, '') : obey(@_) });
 $sink = EvsSend->new($module, { 'servers.0' => "mqtt://127.0.0.1:$moved->{port}", 'servers.1' => $two[1], topic => 't' });
 is($sink->validate || $sink->open, '', 'two servers');
@@ -479,6 +496,16 @@ like("$result->{class} $result->{detail}", qr/^retry_sink .*its address is not/,
 is(scalar packets($server), 0, 'there was no connection');
 $sink->command('permit');
 is($sink->send(data => '{}')->{class}, 'ok', 'until it is');
+$sink = EvsSend->new($module, { url => "mqtt://localhost:$server->{port}", topic => 't' });
+$sink->command(deny => '::1');
+is($sink->validate || $sink->open || $sink->send(data => '{}')->{class}, 'ok', 'of several addresses one that is allowed is used');
+$sink->command('permit');
+my (undef, @asked) = $sink->command('egress');
+ok((grep { $_ eq "localhost 127.0.0.1 $server->{port}" } @asked), 'which was asked for, with the name');
+$sink = EvsSend->new($module, { 'servers.0' => "mqtt://127.0.0.2:$server->{port}", 'servers.1' => "mqtt://127.0.0.1:$server->{port}", topic => 't' });
+is($sink->validate || $sink->open, '', 'two servers');
+$sink->command(deny => '127.0.0.2');
+is($sink->send(data => '{}')->{class}, 'ok', 'a server that is not allowed any more is passed over');
 
 # ---- a test message beside the relay ----
 

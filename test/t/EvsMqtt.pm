@@ -159,7 +159,8 @@ sub decode_publish
 
 # The script is called for each packet that comes in, with its kind, flags, body and
 # the number of the connection, from 1, and for each new connection, with kind 0.  It
-# returns bytes to send; undef: the connection is closed.
+# returns bytes to send; undef: the connection is closed; a reference to bytes: they are
+# sent, and the connection is closed as soon as they have arrived.
 sub fake_server
 {
 	my ($script) = @_;
@@ -190,6 +191,19 @@ sub start_listener
 	return { pid => $pid, port => $listener->sockport };
 }
 
+# Closing a connection that has more to read would throw away what was not delivered.
+sub wait_for_arrival
+{
+	my ($socket) = @_;
+	my $TIOCOUTQ = 0x5411;
+
+	poll(sub {
+		my $left = pack 'i', 0;
+		return ioctl($socket, $TIOCOUTQ, $left) && unpack('i', $left) == 0;
+	});
+	return;
+}
+
 sub serve
 {
 	my ($listener, $script, $log) = @_;
@@ -199,10 +213,14 @@ sub serve
 	my $say = sub {
 		my ($socket, @packet) = @_;
 		my $answer = $script->(@packet);
+		my $ends = !defined $answer || ref $answer;
 
-		return $select->remove($socket), close $socket, 0 unless defined $answer;
-		syswrite $socket, $answer;
-		return 1;
+		syswrite $socket, ref $answer ? $$answer : $answer // '';
+		wait_for_arrival($socket) if ref $answer;
+		return 1 unless $ends;
+		$select->remove($socket);
+		close $socket;
+		return 0;
 	};
 
 	local $SIG{PIPE} = 'IGNORE';
