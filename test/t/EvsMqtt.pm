@@ -21,11 +21,11 @@ use Time::HiRes ();
 
 our @EXPORT = qw(start_mosquitto keep_for_reader read_messages start_proxy
   fake_server packets publications packet connack acknowledge
-  CONNECT CONNACK PUBLISH PUBACK PUBREC PUBREL PUBCOMP PINGREQ PINGRESP DISCONNECT);
+  CONNECT CONNACK PUBLISH PUBACK PUBREC PUBREL PUBCOMP PINGREQ PINGRESP DISCONNECT ENDED);
 
 use constant {
 	CONNECT => 1, CONNACK => 2, PUBLISH => 3, PUBACK => 4, PUBREC => 5, PUBREL => 6, PUBCOMP => 7,
-	PINGREQ => 12, PINGRESP => 13, DISCONNECT => 14 };
+	PINGREQ => 12, PINGRESP => 13, DISCONNECT => 14, ENDED => 99 };
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my $nfiles = 0;
@@ -160,7 +160,7 @@ sub decode_publish
 # The script is called for each packet that comes in, with its kind, flags, body and
 # the number of the connection, from 1, and for each new connection, with kind 0.  It
 # returns bytes to send; undef: the connection is closed; a reference to bytes: they are
-# sent, and the connection is closed as soon as they have arrived.
+# sent, and when they have arrived the connection is reset.
 sub fake_server
 {
 	my ($script) = @_;
@@ -210,6 +210,9 @@ sub serve
 	my $select = IO::Select->new($listener);
 	my (%connection, %input);
 	my $n = 0;
+
+	local $SIG{PIPE} = 'IGNORE';
+	open my $file, '>>', $log or die "$log: $!";
 	my $say = sub {
 		my ($socket, @packet) = @_;
 		my $answer = $script->(@packet);
@@ -218,13 +221,13 @@ sub serve
 		syswrite $socket, ref $answer ? $$answer : $answer // '';
 		wait_for_arrival($socket) if ref $answer;
 		return 1 unless $ends;
+		setsockopt $socket, SOL_SOCKET, SO_LINGER, pack 'ii', 1, 0 if ref $answer;
 		$select->remove($socket);
 		close $socket;
+		syswrite $file, sprintf "%.3f %d %d 0\n", Time::HiRes::time(), $packet[3], ENDED;
 		return 0;
 	};
 
-	local $SIG{PIPE} = 'IGNORE';
-	open my $file, '>>', $log or die "$log: $!";
 	while (1)
 	{
 		foreach my $socket ($select->can_read)
@@ -257,7 +260,8 @@ sub serve
 	}
 }
 
-# What it was sent: hashes of time, connection, kind, flags, body.  Of connections: kind 0.
+# What it was sent: hashes of time, connection, kind, flags, body.  Of connections: kind 0,
+# and ENDED for those that it has closed.
 sub packets
 {
 	my ($server) = @_;
