@@ -50,7 +50,7 @@ has_content_type(const EvsRedis *sink, const evs_sink_message *message)
 	return message->content_type != NULL && !is_structured(sink);
 }
 
-/* Fields and values of the message, without "settled". */
+/* Fields of the message, without "settled". */
 static int
 count_fields(const EvsRedis *sink, const evs_sink_message *message)
 {
@@ -59,7 +59,7 @@ count_fields(const EvsRedis *sink, const evs_sink_message *message)
 	n += (message->flags & EVS_SINK_MESSAGE_TEST) != 0;
 	n += message->data != NULL;
 	n += has_content_type(sink, message);
-	return n * 2;
+	return n;
 }
 
 static bool
@@ -90,7 +90,6 @@ begin_batch(EvsRedis *sink, EvsRedisStream *stream, const evs_sink_slot *slot)
 				 stream->ms, stream->seq);
 	stream->first = slot->serial;
 	stream->bytes = 0;
-	stream->nargs = EVS_REDIS_SCRIPT_ARGS;
 	stream->next_open = sink->open;
 	sink->open = stream;
 	sink->nopen++;
@@ -108,7 +107,6 @@ join(EvsRedis *sink, EvsRedisStream *stream, evs_sink_slot *slot)
 	slot->tag = 0;
 	stream->last = slot->serial;
 	stream->n++;
-	stream->nargs += 3 + count_fields(sink, message);
 	stream->bytes += message->length;
 	sink->open_bytes += message->length;
 	stream->known = is_predictable(stream, message);
@@ -128,7 +126,7 @@ evs_redis_add_message(EvsRedis *sink, evs_sink_slot *slot)
 	const char *wrong = evs_redis_fill_key(sink->config.key, message->topic, key, sizeof(key));
 	EvsRedisStream *stream;
 
-	if (wrong == NULL && count_fields(sink, message) > EVS_REDIS_MESSAGE_ARGS)
+	if (wrong == NULL && count_fields(sink, message) > EVS_REDIS_MAX_FIELDS)
 		wrong = "it has too many headers";
 	if (wrong == NULL && message->length > MAX_VALUE)
 		wrong = "it is larger than the 512 MB that Redis takes";
@@ -191,72 +189,170 @@ write_number(EvsRedis *sink, int64_t number)
 }
 
 static void
-write_pair(EvsRedis *sink, const char *prefix, const char *name, const char *value)
+write_name(EvsRedis *sink, const char *prefix, const char *name)
 {
-	char		field[256];
-	evs_sink_buffer long_field = {0};
-	size_t		length = strlen(prefix) + strlen(name);
+	evs_sink_buffer field = {0};
 
-	if (length < sizeof(field))
-	{
-		strcat(strcpy(field, prefix), name);
-		evs_redis_write_argument(sink, field, length);
-	}
+	evs_sink_add_string(&field, prefix);
+	evs_sink_add_string(&field, name);
+	if (field.failed)
+		sink->link.out.failed = true;
 	else
-	{
-		evs_sink_add_string(&long_field, prefix);
-		evs_sink_add_string(&long_field, name);
-		if (long_field.failed)
-			sink->link.out.failed = true;
-		else
-			evs_redis_write_argument(sink, long_field.data, length);
-		evs_sink_buffer_free(&long_field);
-	}
-	evs_redis_write_string(sink, value);
+		evs_redis_write_argument(sink, field.data, field.length);
+	evs_sink_buffer_free(&field);
 }
 
-/* As many as count_fields() says. */
+/* As many as count_fields() says, in the order of write_values(). */
 static void
-write_fields(EvsRedis *sink, const evs_sink_message *message)
+write_names(EvsRedis *sink, const evs_sink_message *message)
 {
 	bool		binary = strcmp(sink->host->format, "cloudevents-binary") == 0;
 
 	if (message->flags & EVS_SINK_MESSAGE_TEST)
-		write_pair(sink, "", "test", "true");
+		evs_redis_write_string(sink, "test");
 	for (int i = 0; i < message->nattributes; i++)
-		write_pair(sink, "ce_", message->attributes[i].name, message->attributes[i].value);
+		write_name(sink, "ce_", message->attributes[i].name);
 	if (has_content_type(sink, message))
-		write_pair(sink, "", binary ? "ce_datacontenttype" : "content-type", message->content_type);
+		evs_redis_write_string(sink, binary ? "ce_datacontenttype" : "content-type");
 	for (int i = 0; i < message->nheaders; i++)
-		write_pair(sink, "header_", message->headers[i].name, message->headers[i].value);
+		write_name(sink, "header_", message->headers[i].name);
 	if (message->data != NULL)
-	{
 		evs_redis_write_string(sink, is_structured(sink) ? "event" : "data");
+}
+
+static void
+write_values(EvsRedis *sink, const evs_sink_message *message)
+{
+	if (message->flags & EVS_SINK_MESSAGE_TEST)
+		evs_redis_write_string(sink, "true");
+	for (int i = 0; i < message->nattributes; i++)
+		evs_redis_write_string(sink, message->attributes[i].value);
+	if (has_content_type(sink, message))
+		evs_redis_write_string(sink, message->content_type);
+	for (int i = 0; i < message->nheaders; i++)
+		evs_redis_write_string(sink, message->headers[i].value);
+	if (message->data != NULL)
 		evs_redis_write_argument(sink, message->data, message->length);
-	}
+}
+
+static bool
+same_names(const evs_sink_pair *a, const evs_sink_pair *b, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(a[i].name, b[i].name) != 0)
+			return false;
+	return true;
+}
+
+/* Have they the same fields? */
+static bool
+same_fields(const evs_sink_message *a, const evs_sink_message *b)
+{
+	return ((a->flags ^ b->flags) & EVS_SINK_MESSAGE_TEST) == 0 &&
+		(a->data == NULL) == (b->data == NULL) &&
+		(a->content_type == NULL) == (b->content_type == NULL) &&
+		a->nattributes == b->nattributes && a->nheaders == b->nheaders &&
+		same_names(a->attributes, b->attributes, a->nattributes) &&
+		same_names(a->headers, b->headers, a->nheaders);
 }
 
 static void
 write_message(EvsRedis *sink, const evs_sink_message *message, int64_t settled)
 {
-	bool		suspect = sink->suspects > 0 || (message->flags & EVS_SINK_MESSAGE_REPLAY);
-	int			fields = count_fields(sink, message) + (settled > 0 ? 2 : 0);
 	char		id[32];
 
-	if (sink->suspects > 0)
-		sink->suspects--;
-	write_number(sink, suspect ? -fields : fields);
 	snprintf(id, sizeof(id), "%" PRId64 "-0",
 			 message->flags & EVS_SINK_MESSAGE_TEST ? 0 : message->position);
 	evs_redis_write_string(sink, id);
 	evs_redis_write_string(sink, message->id);
 	if (settled > 0)
-	{
-		evs_redis_write_string(sink, "settled");
 		write_number(sink, settled);
-	}
-	write_fields(sink, message);
+	write_values(sink, message);
 }
+
+/* --- runs --- */
+
+/* Messages with the same fields; the batch's last one has "settled" besides. */
+typedef struct Run
+{
+	uint64_t	first;			/* slot */
+	int			n;
+	int			fields;
+	bool		settled;
+} Run;
+
+static const evs_sink_slot *
+next_slot(const EvsRedis *sink, uint64_t *serial)
+{
+	const evs_sink_slot *slot = evs_sink_flight_slot(&sink->flight, *serial);
+
+	*serial = slot->tag - 1;
+	return slot;
+}
+
+/* The run that begins with this slot, with so many that are left; returns the slot behind it. */
+static uint64_t
+find_run(const EvsRedis *sink, uint64_t serial, int left, bool settled, Run *run)
+{
+	const evs_sink_message *message = evs_sink_flight_slot(&sink->flight, serial)->message;
+
+	run->first = serial;
+	run->n = 0;
+	run->settled = settled && left == 1;
+	run->fields = count_fields(sink, message) + run->settled;
+	do
+	{
+		(void) next_slot(sink, &serial);
+		run->n++;
+		left--;
+	} while (left > 0 && !(settled && left == 1) &&
+			 same_fields(message, evs_sink_flight_slot(&sink->flight, serial)->message));
+	return serial;
+}
+
+static int
+count_arguments(const EvsRedis *sink, const EvsRedisStream *stream, bool settled)
+{
+	uint64_t	serial = stream->first;
+	int			n = EVS_REDIS_SCRIPT_ARGS;
+	Run			run;
+
+	for (int left = stream->n; left > 0; left -= run.n)
+	{
+		serial = find_run(sink, serial, left, settled, &run);
+		n += 2 + run.fields + run.n * (2 + run.fields);
+	}
+	return n;
+}
+
+static void
+write_run(EvsRedis *sink, const Run *run, int64_t settled)
+{
+	uint64_t	serial = run->first;
+
+	write_number(sink, run->n);
+	write_number(sink, run->fields);
+	if (run->settled)
+		evs_redis_write_string(sink, "settled");
+	write_names(sink, evs_sink_flight_slot(&sink->flight, serial)->message);
+	for (int i = 0; i < run->n; i++)
+		write_message(sink, next_slot(sink, &serial)->message, run->settled ? settled : 0);
+}
+
+/* May messages of the batch be in the stream already, under another id? */
+static bool
+is_suspect(EvsRedis *sink, const EvsRedisStream *stream)
+{
+	uint64_t	serial = stream->first;
+	bool		suspect = sink->suspects > 0;
+
+	sink->suspects -= sink->suspects < stream->n ? sink->suspects : stream->n;
+	for (int i = 0; i < stream->n && !suspect; i++)
+		suspect = (next_slot(sink, &serial)->message->flags & EVS_SINK_MESSAGE_REPLAY) != 0;
+	return suspect;
+}
+
+/* --- batches --- */
 
 /* MAXLEN or MINID, operator, threshold.  What is not settled is not trimmed by position. */
 static void
@@ -283,11 +379,11 @@ static void
 write_batch(EvsRedis *sink, EvsRedisStream *stream, int64_t settled)
 {
 	uint64_t	serial = stream->first;
-	const char *argument = sink->loaded ? sink->sha : evs_redis_script;
+	Run			run;
 
-	evs_sink_printf(&sink->link.out, "*%d\r\n", 4 + stream->nargs + (settled > 0 ? 2 : 0));
+	evs_sink_printf(&sink->link.out, "*%d\r\n", 4 + count_arguments(sink, stream, settled > 0));
 	evs_redis_write_string(sink, sink->loaded ? "EVALSHA" : "EVAL");
-	evs_redis_write_string(sink, argument);
+	evs_redis_write_string(sink, sink->loaded ? sink->sha : evs_redis_script);
 	evs_redis_write_string(sink, "1");
 	evs_redis_write_string(sink, stream->key);
 	evs_redis_write_string(sink, sink->host->id);
@@ -296,12 +392,11 @@ write_batch(EvsRedis *sink, EvsRedisStream *stream, int64_t settled)
 	write_trim(sink, settled);
 	evs_redis_write_string(sink, sink->config.create ? "0" : "1");
 	evs_redis_write_string(sink, sink->config.wait_replicas > 0 ? "1" : "0");
-	for (int i = 0; i < stream->n; i++)
+	evs_redis_write_string(sink, is_suspect(sink, stream) ? "1" : "0");
+	for (int left = stream->n; left > 0; left -= run.n)
 	{
-		const evs_sink_slot *slot = evs_sink_flight_slot(&sink->flight, serial);
-
-		write_message(sink, slot->message, i == stream->n - 1 ? settled : 0);
-		serial = slot->tag - 1;
+		serial = find_run(sink, serial, left, settled > 0, &run);
+		write_run(sink, &run, settled);
 	}
 	sink->loaded = sink->sha[0] != '\0';
 }

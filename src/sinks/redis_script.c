@@ -17,11 +17,12 @@
  * KEYS[1]: the stream.  ARGV: the relay's id; the last id that the stream must
  * have, or ''; how many of the last entries are looked through; MAXLEN, MINID or
  * '', and their operator and threshold; whether the stream must be there ('1');
- * whether replicas are waited for ('1').
+ * whether replicas are waited for ('1'); whether messages may be there under
+ * another id than their own ('1').
  *
- * Then for each message: the number of its fields and values, negative if it may
- * be there under another id than its own; its id, <position>-0; the event's id;
- * its fields and values.
+ * Then runs of messages with the same fields, since each argument costs more than
+ * anything that is done with it here: their number, the number of fields, the
+ * fields; and for each message its id, <position>-0, the event's id, and the values.
  *
  * A message whose id is not above the last one is looked for.  If it is not there
  * it is added behind the last one, with its position as a field.
@@ -76,29 +77,28 @@ const char *const evs_redis_script =
 	"  if found[1] and event_of(found[1]) == event then return true end\n"
 	"  if suspect then return is_recent(event) end\n"
 	"end\n"
-	"local function add_late(id, event, from, to)\n"
+	"local function add_late(entry, size)\n"
 	"  local top, err = last_id()\n"
 	"  if not top then return nil, err end\n"
 	"  local ms, seq = string.match(top, '^(%d+)-(%d+)$')\n"
-	"  local later = ms .. '-' .. string.format('%.0f', seq + 1)\n"
-	"  local added\n"
-	"  if id == '0-0' then\n"
-	"    added = call('XADD', key, later, 'relay', relay, 'id', event, unpack(args, from, to))\n"
-	"  else\n"
-	"    added = call('XADD', key, later, 'relay', relay, 'id', event,\n"
-	"      'position', string.match(id, '^%d+'), unpack(args, from, to))\n"
+	"  local later = {}\n"
+	"  for i = 1, size do later[i] = entry[i] end\n"
+	"  later[3] = ms .. '-' .. string.format('%.0f', seq + 1)\n"
+	"  if entry[3] ~= '0-0' then\n"
+	"    later[size + 1], later[size + 2] = 'position', string.match(entry[3], '^%d+')\n"
 	"  end\n"
+	"  local added = call(unpack(later))\n"
 	"  if type(added) == 'table' then return nil, added.err end\n"
-	"  last = later\n"
+	"  last = added\n"
 	"  return 'l'\n"
 	"end\n"
-	"local function look(id, event, suspect, from, to)\n"
-	"  if id ~= '0-0' then\n"
-	"    local there, err = is_there(id, event, suspect)\n"
+	"local function look(entry, size, suspect)\n"
+	"  if entry[3] ~= '0-0' then\n"
+	"    local there, err = is_there(entry[3], entry[7], suspect)\n"
 	"    if err then return nil, err end\n"
 	"    if there then return 'd' end\n"
 	"  end\n"
-	"  return add_late(id, event, from, to)\n"
+	"  return add_late(entry, size)\n"
 	"end\n"
 	"if expected ~= '' then\n"
 	"  local top = last_id()\n"
@@ -107,29 +107,32 @@ const char *const evs_redis_script =
 	"if args[7] == '1' and call('EXISTS', key) == 0 then\n"
 	"  return {0, '0-0', '', 'NOSTREAM there is no stream of this key', ''}\n"
 	"end\n"
-	"local i, n, done, odd, err = 9, #args, 0, nil, ''\n"
-	"while i < n do\n"
-	"  local fields, suspect = args[i] + 0, false\n"
-	"  if fields < 0 then fields, suspect = -fields, true end\n"
-	"  local stop = i + 2 + fields\n"
-	"  local added = call('XADD', key, args[i + 1], 'relay', relay, 'id', args[i + 2],\n"
-	"    unpack(args, i + 3, stop))\n"
-	"  if type(added) == 'string' then\n"
-	"    last = added\n"
-	"  else\n"
+	"local i, n, done, odd, err = 10, #args, 0, nil, ''\n"
+	"local suspect, entry = args[9] == '1', {'XADD', key, '', 'relay', relay, 'id', ''}\n"
+	"while i < n and err == '' do\n"
+	"  local left, fields = args[i] + 0, args[i + 1] + 0\n"
+	"  local size = 7 + 2 * fields\n"
+	"  for j = 1, fields do entry[6 + 2 * j] = args[i + 1 + j] end\n"
+	"  i = i + 2 + fields\n"
+	"  while left > 0 and err == '' do\n"
+	"    entry[3], entry[7] = args[i], args[i + 1]\n"
+	"    for j = 1, fields do entry[7 + 2 * j] = args[i + 1 + j] end\n"
 	"    local mark\n"
-	"    err = added.err\n"
-	"    if string.find(err, 'equal or smaller', 1, true) or\n"
-	"        string.find(err, 'greater than 0-0', 1, true) then\n"
-	"      mark, err = look(args[i + 1], args[i + 2], suspect, i + 3, stop)\n"
+	"    local added = call(unpack(entry, 1, size))\n"
+	"    if type(added) == 'string' then\n"
+	"      last, mark = added, 's'\n"
+	"    elseif string.find(added.err, 'equal or smaller', 1, true) or\n"
+	"        string.find(added.err, 'greater than 0-0', 1, true) then\n"
+	"      mark, err = look(entry, size, suspect)\n"
+	"      odd = odd or {}\n"
+	"      odd[done + 1] = mark\n"
+	"    else\n"
+	"      err = added.err\n"
 	"    end\n"
-	"    if not mark then break end\n"
-	"    err = ''\n"
-	"    odd = odd or {}\n"
-	"    odd[done + 1] = mark\n"
+	"    if mark then\n"
+	"      err, done, left, i = '', done + 1, left - 1, i + 2 + fields\n"
+	"    end\n"
 	"  end\n"
-	"  done = done + 1\n"
-	"  i = stop + 1\n"
 	"end\n"
 	"local trim = ''\n"
 	"if args[4] ~= '' and last then\n"
@@ -145,7 +148,7 @@ const char *const evs_redis_script =
 	"if odd then\n"
 	"  for j = 1, done do marks[j] = odd[j] or 's' end\n"
 	"end\n"
-	"return {done, last or last_id() or '0-0', table.concat(marks), err or '', trim}\n";
+	"return {done, last or last_id() or '0-0', table.concat(marks), err, trim}\n";
 
 /*
  * KEYS[1]: the stream.  ARGV: the relay's id; how many of the last entries are

@@ -53,7 +53,6 @@ typedef struct EvsRedisStream
 	uint64_t	first;
 	uint64_t	last;
 	int64_t		bytes;
-	int			nargs;
 	char		expected[48];	/* the last id that it expects; "": any */
 	struct EvsRedisStream *next_open;
 } EvsRedisStream;
@@ -191,10 +190,10 @@ extern const char *const evs_redis_script;
 extern const char *const evs_redis_resume_script;
 
 /* Arguments of the script before those of messages. */
-#define EVS_REDIS_SCRIPT_ARGS 8
+#define EVS_REDIS_SCRIPT_ARGS 9
 
-/* The most that Lua can hand to one command, with room for what the script adds. */
-#define EVS_REDIS_MESSAGE_ARGS 4000
+/* Lua hands less than 8000 arguments to one command. */
+#define EVS_REDIS_MAX_FIELDS 2000
 
 extern bool evs_redis_script_sha(char sha[41]);
 
