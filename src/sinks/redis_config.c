@@ -134,7 +134,7 @@ static int
 read_wait(EvsRedisConfig *config, const evs_sink_host *host, const evs_sink_settings *settings,
 		  char *error, size_t size)
 {
-	int64_t		otherwise = host->timeout_ms > 2000 ? 1000 : host->timeout_ms / 2;
+	int64_t		otherwise = host->timeout_ms > 2000 ? 1000 : (host->timeout_ms + 1) / 2;
 
 	if (evs_sink_get_int(settings, "wait_replicas", 0, 0, 1000, &config->wait_replicas,
 						 error, size) != 0 ||

@@ -45,8 +45,8 @@ tell_late(EvsRedis *sink, const evs_sink_message *message)
 	if (sink->told_late || message->flags & (EVS_SINK_MESSAGE_REPLAY | EVS_SINK_MESSAGE_TEST))
 		return;
 	sink->told_late = true;
-	sink->host->log(sink->host->ctx, EVS_SINK_LOG_WARNING, "the stream has larger ids than the "
-					"positions of events: others write to it, and ids are not positions");
+	sink->host->log(sink->host->ctx, EVS_SINK_LOG_WARNING, "the stream has larger ids than "
+					"the positions of events that come now: their ids are not positions");
 }
 
 static void
