@@ -204,7 +204,8 @@ evs_aws_configure(EvsHttpReader *reader, const char *service, const char *destin
 	aws->service = service;
 	aws->destination_name = destination;
 	aws->content_type = "application/x-amz-json-1.1";
-	aws->limits = (EvsHttpLimits) {10, 262144, 262144};
+	aws->limits.entries = 10;
+	aws->limits.bytes = aws->limits.entry_bytes = 262144;
 	if (!evs_http_read_template(reader, destination, otherwise, &aws->destination) || !read_credentials(reader))
 		return NULL;
 	if (aws->destination == NULL || aws->destination[0] == '\0')
@@ -425,18 +426,21 @@ add_signature(EvsHttpRequest *request, const Credentials *credentials)
 		{"host", aws->host}, {"content-type", aws->content_type}, {"x-amz-target", aws->target}
 	};
 	EvsSigv4	what = {
-		.region = aws->region,.service = aws->service,
+		.region = aws->region, .service = aws->service,
 		.access_key_id = credentials->access_key_id,
 		.secret_access_key = credentials->secret_access_key,
 		.session_token = credentials->session_token,
-		.method = "POST",.path = strchr(strstr(aws->endpoint, "://") + 3, '/'),
-		.headers = headers,.nheaders = aws->target != NULL ? 3 : 2,
-		.data = request->data,.length = request->length,.now = time(NULL)
+		.method = "POST", .path = strchr(strstr(aws->endpoint, "://") + 3, '/'),
+		.headers = headers, .nheaders = aws->target != NULL ? 3 : 2,
+		.data = request->data, .length = request->length, .now = time(NULL)
 	};
 	evs_sink_buffer lines = {0};
-	bool		ok = evs_http_sigv4(&what, &lines) ? evs_http_add_header_lines(request, lines.data) :
-		evs_http_no_memory(request);
+	bool		ok;
 
+	if (evs_http_sigv4(&what, &lines))
+		ok = evs_http_add_header_lines(request, lines.data);
+	else
+		ok = evs_http_no_memory(request);
 	evs_http_clear(&lines);
 	evs_sink_buffer_free(&lines);
 	return ok;

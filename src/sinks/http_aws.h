@@ -27,7 +27,7 @@ typedef struct EvsAws
 {
 	const char *service;		/* as it stands in the signature's scope */
 	char	   *endpoint;		/* with a path */
-	char	   *host;			/* as libcurl sends it, with a port if that is not the default */
+	char	   *host;			/* as libcurl sends it */
 	char	   *region;
 	const char *content_type;
 	const char *target;			/* X-Amz-Target; NULL: none */

@@ -200,7 +200,7 @@ void
 evs_aws_judge_error(EvsHttpRequest *request, long status)
 {
 	const evs_sink_buffer *answer = &request->answer;
-	EvsAwsError error = {.is_wrong = true,.is_senders = status >= 400 && status < 500 && status != 429};
+	EvsAwsError error = {.is_wrong = true, .is_senders = status >= 400 && status < 500 && status != 429};
 	Kind		kind;
 
 	if (answer->length == 0 || request->is_cut ||
@@ -249,7 +249,7 @@ typedef struct ArrayReader
 {
 	EvsHttpRequest *request;
 	const char *array;			/* its name */
-	const char *taken;			/* the member that an entry has if it was taken */
+	const char *taken;			/* member of an entry that was taken */
 	int			i;				/* entry that is read; -1: none yet */
 	bool		is_taken;
 	EvsAwsError error;
@@ -294,7 +294,7 @@ take_member(void *arg, const evs_sink_json_value *value)
 void
 evs_aws_judge_array(EvsHttpRequest *request, long status, const char *array, const char *taken)
 {
-	ArrayReader reader = {.request = request,.array = array,.taken = taken,.i = -1};
+	ArrayReader reader = {.request = request, .array = array, .taken = taken, .i = -1};
 
 	if (!evs_aws_begin_entries(request, status))
 		return;

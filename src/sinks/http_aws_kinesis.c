@@ -25,19 +25,21 @@ configure(EvsHttpReader *reader)
 	if (aws == NULL)
 		return false;
 	aws->target = "Kinesis_20131202.PutRecords";
-	aws->limits = (EvsHttpLimits) {500, 5242880, 1048576};
+	aws->limits.entries = 500;
+	aws->limits.bytes = 5242880;
+	aws->limits.entry_bytes = 1048576;
 	return evs_http_read_template(reader, "partition_key", "{key}", &aws->partition_key) &&
 		evs_aws_read_limits(reader, 10485760, "max_record_bytes") &&
 		evs_aws_configure_endpoint(reader, aws->destination, NULL);
 }
 
 static int
-count_characters(const char *text)
+count_characters(const char *string)
 {
 	int			n = 0;
 
-	for (; *text != '\0'; text++)
-		if (((unsigned char) *text & 0xC0) != 0x80)
+	for (; *string != '\0'; string++)
+		if (((unsigned char) *string & 0xC0) != 0x80)
 			n++;
 	return n;
 }

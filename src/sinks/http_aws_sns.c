@@ -219,7 +219,7 @@ take_element(void *arg, const char *path, const char *text, size_t length)
 static void
 judge(EvsHttpRequest *request, long status)
 {
-	Answer		answer = {.request = request,.id = -1};
+	Answer		answer = {.request = request, .id = -1};
 
 	if (!evs_aws_begin_entries(request, status))
 		return;

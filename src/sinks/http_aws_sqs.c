@@ -199,7 +199,7 @@ take_member(void *arg, const evs_sink_json_value *value)
 static void
 judge(EvsHttpRequest *request, long status)
 {
-	Answer		answer = {.request = request,.id = -1};
+	Answer		answer = {.request = request, .id = -1};
 
 	if (!evs_aws_begin_entries(request, status))
 		return;

@@ -44,7 +44,10 @@ read_profile(EvsHttpReader *reader)
 	long		i;
 
 	for (i = 0; i < NPROFILES; i++)
-		words[i] = (EvsHttpWord) {profiles[i]->name, i};
+	{
+		words[i].word = profiles[i]->name;
+		words[i].value = i;
+	}
 	if (!evs_http_read_word(reader, "profile", words, &i))
 		return false;
 	reader->config->profile = profiles[i];

@@ -31,12 +31,13 @@ evs_http_make_entries(EvsHttpRequest *request, int n, const EvsHttpEntries *entr
 					  const EvsHttpLimits *limits)
 {
 	const evs_sink_host *host = request->sink->host;
-	bool		(*goes_with) (const EvsHttpRequest *request, const evs_sink_message *message) =
-		entries->goes_with != NULL ? entries->goes_with : has_same_topic;
+	bool		(*goes_with) (const EvsHttpRequest *request, const evs_sink_message *message) = entries->goes_with;
 	evs_sink_buffer *body = &request->body;
 	int64_t		bytes = 0;
 	int64_t		payload = 0;
 
+	if (goes_with == NULL)
+		goes_with = has_same_topic;
 	entries->begin(request);
 	for (int i = 0; i < n && i < limits->entries && (i == 0 || i < host->batch_size); i++)
 	{

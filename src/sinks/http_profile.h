@@ -55,48 +55,55 @@ struct EvsHttpProfile
 	unsigned	formats;		/* EVS_HTTP_TAKES(...) | ... */
 
 	/*
-	 * Read and check the settings.  It must call evs_http_read_url().  What it
-	 * keeps is config->own, which release() frees: also when configure() failed, if
-	 * own is not NULL.  Secrets that are kept there must be cleansed.  It is called
-	 * by validate() as well, where there are no secrets.
+	 * Read and check the settings.  It must call evs_http_read_url().  What
+	 * it keeps is config->own, which release() frees: also when configure()
+	 * failed, if own is not NULL.  Secrets that are kept there must be
+	 * cleansed.  It is called by validate() as well, where there are no
+	 * secrets.
 	 */
 	bool		(*configure) (EvsHttpReader *reader);
 	void		(*release) (EvsHttpConfig *config);
 
 	/*
-	 * Headers and, unless the message's data is the body, body of a request of the
-	 * first of n messages.  request->message is the first, its cookie is added
-	 * already; evs_http_add_message() adds the next.  evs_http_make_entries() does
-	 * that for services that take arrays.  False with a result if it cannot be sent;
-	 * it is the result of all that have been added.
+	 * Headers and, unless the message's data is the body, body of a request
+	 * of the first of n messages.  request->message is the first, its cookie
+	 * is added already; evs_http_add_message() adds the next.
+	 * evs_http_make_entries() does that for services that take arrays.  False
+	 * with a result if it cannot be sent; it is the result of all that have
+	 * been added.
 	 */
 	bool		(*make) (EvsHttpRequest *request, int n);
 
-	/* Add the headers that depend on body, time or secrets; false with a result.  May be NULL. */
+	/*
+	 * Add the headers that depend on body, time or secrets; false with a
+	 * result.  May be NULL.
+	 */
 	bool		(*sign) (EvsHttpRequest *request);
 
 	/*
 	 * What does the response say?  Either evs_http_result() for all or, with
-	 * evs_http_split_result(), one for each message.  NULL: evs_http_judge_status().
+	 * evs_http_split_result(), one for each message.  NULL:
+	 * evs_http_judge_status().
 	 *
-	 * PERMANENT for a request of several messages means that one of them is to
-	 * blame: each is then sent by itself.
+	 * PERMANENT for a request of several messages means that one of them is
+	 * to blame: each is then sent by itself.
 	 *
-	 * Not called without a whole response.  Its body is in request->answer; if it
-	 * was longer than EVS_HTTP_BODY_READ, is_cut is set and the end is missing.
+	 * Not called without a whole response.  Its body is in request->answer;
+	 * if it was longer than EVS_HTTP_BODY_READ, is_cut is set and the end is
+	 * missing.
 	 */
 	void		(*judge) (EvsHttpRequest *request, long status);
 
 	/*
-	 * What must be had before sending, a permission or a token, with must_ask in
-	 * the config.  ask() makes a request of the sink's own: method, headers, url
-	 * (evs_http_go_to()) and body; false with a result.
+	 * What must be had before sending, a permission or a token, with must_ask
+	 * in the config.  ask() makes a request of the sink's own: method,
+	 * headers, url (evs_http_go_to()) and body; false with a result.
 	 *
-	 * answered() looks at the response; status 0 if there is none and result says
-	 * why.  It returns how many milliseconds what was given is good for, after which
-	 * ask() is called again; INT64_MAX: for ever.  Or it returns -1 with a result for
-	 * all that wait: RETRY_SINK, to ask again with the next message, or FATAL, which
-	 * is remembered.
+	 * answered() looks at the response; status 0 if there is none and result
+	 * says why.  It returns how many milliseconds what was given is good for,
+	 * after which ask() is called again; INT64_MAX: for ever.  Or it returns
+	 * -1 with a result for all that wait: RETRY_SINK, to ask again with the
+	 * next message, or FATAL, which is remembered.
 	 */
 	bool		(*ask) (EvsHttpRequest *request);
 	int64_t		(*answered) (EvsHttpRequest *request, long status);

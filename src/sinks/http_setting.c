@@ -143,7 +143,7 @@ check_egress(EvsHttpReader *reader, const char *name, const char *host, int port
 	if (reader->host->egress_allowed(reader->host->ctx, host, NULL, port) == 1)
 		return true;
 	return evs_http_fail(reader, "setting \"%s\": connections to %s, port %d, are not allowed by evstore.egress_allow",
-				name, host, port);
+						 name, host, port);
 }
 
 /* Where does a URL lead?  http or https, with a host, and nothing secret in it. */

@@ -87,16 +87,24 @@ add_header(Signing *signing, const evs_sink_pair *header)
 }
 
 static void
+put_header(Signing *signing, const char *name, const char *value)
+{
+	evs_sink_pair *header = &signing->headers[signing->nheaders++];
+
+	header->name = name;
+	header->value = value;
+}
+
+static void
 gather_headers(Signing *signing)
 {
 	const EvsSigv4 *request = signing->request;
 
 	for (int i = 0; i < request->nheaders && i < EVS_SIGV4_HEADERS_MAX - 2; i++)
-		signing->headers[signing->nheaders++] = request->headers[i];
-	signing->headers[signing->nheaders++] = (evs_sink_pair) {"x-amz-date", signing->date};
+		put_header(signing, request->headers[i].name, request->headers[i].value);
+	put_header(signing, "x-amz-date", signing->date);
 	if (request->session_token[0] != '\0')
-		signing->headers[signing->nheaders++] =
-			(evs_sink_pair) {"x-amz-security-token", request->session_token};
+		put_header(signing, "x-amz-security-token", request->session_token);
 	qsort(signing->headers, signing->nheaders, sizeof(evs_sink_pair), compare_headers);
 }
 

@@ -20,10 +20,10 @@ typedef struct Reader
 	const char *at;
 	const char *end;
 	char		path[MAX_PATH];
-	size_t		lengths[MAX_DEPTH];	/* of the path, before each element */
+	size_t		lengths[MAX_DEPTH]; /* of the path, before each element */
 	int			depth;
 	bool		has_root;
-	const char *text;			/* of the innermost element; NULL if it has elements */
+	const char *content;		/* of the innermost element without elements */
 	EvsHttpXmlCallback callback;
 	void	   *arg;
 } Reader;
@@ -80,11 +80,11 @@ push(Reader *reader, const char *name, size_t length)
 }
 
 static void
-pop(Reader *reader, const char *text, size_t length)
+pop(Reader *reader, const char *content, size_t length)
 {
-	reader->callback(reader->arg, reader->path, text, length);
+	reader->callback(reader->arg, reader->path, content, length);
 	reader->path[reader->lengths[--reader->depth]] = '\0';
-	reader->text = NULL;
+	reader->content = NULL;
 }
 
 /* To behind the end of a tag; values of attributes may have what looks like it. */
@@ -126,7 +126,7 @@ read_start(Reader *reader)
 		!skip_attributes(reader, &is_empty))
 		return false;
 	reader->has_root = true;
-	reader->text = reader->at;
+	reader->content = reader->at;
 	if (is_empty)
 		pop(reader, "", 0);
 	return true;
@@ -146,8 +146,8 @@ read_end(Reader *reader, const char *before)
 	own += *own == '.' ? 1 : 0;
 	if (strlen(own) != length || memcmp(own, name, length) != 0)
 		return false;
-	if (reader->text != NULL)
-		pop(reader, reader->text, before - reader->text);
+	if (reader->content != NULL)
+		pop(reader, reader->content, before - reader->content);
 	else
 		pop(reader, "", 0);
 	while (reader->at < reader->end && isspace((unsigned char) *reader->at))
@@ -176,9 +176,9 @@ read_markup(Reader *reader)
 }
 
 bool
-evs_http_xml_scan(const char *text, size_t length, EvsHttpXmlCallback callback, void *arg)
+evs_http_xml_scan(const char *content, size_t length, EvsHttpXmlCallback callback, void *arg)
 {
-	Reader		reader = {.at = text,.end = text + length,.callback = callback,.arg = arg};
+	Reader		reader = {.at = content, .end = content + length, .callback = callback, .arg = arg};
 
 	while (reader.at < reader.end)
 	{
@@ -197,38 +197,35 @@ evs_http_xml_scan(const char *text, size_t length, EvsHttpXmlCallback callback, 
 
 /* What an entity stands for; ASCII only, others become '?'.  *n is its length. */
 static char
-entity(const char *text, size_t length, size_t *n)
+entity(const char *content, size_t length, size_t *n)
 {
-	static const struct
-	{
-		const char *name;
-		char		c;
-	}			known[] = {{"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'}, {"&quot;", '"'}, {"&apos;", '\''}};
-	const char *end = memchr(text, ';', length < 12 ? length : 12);
+	static const char *const names[] = {"&amp;", "&lt;", "&gt;", "&quot;", "&apos;"};
+	static const char characters[] = "&<>\"'";
+	const char *end = memchr(content, ';', length < 12 ? length : 12);
 	long		code;
 
 	*n = 1;
 	if (end == NULL)
 		return '&';
-	*n = end + 1 - text;
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (strlen(known[i].name) == *n && memcmp(text, known[i].name, *n) == 0)
-			return known[i].c;
-	if (text[1] != '#')
+	*n = end + 1 - content;
+	for (int i = 0; i < 5; i++)
+		if (strlen(names[i]) == *n && memcmp(content, names[i], *n) == 0)
+			return characters[i];
+	if (content[1] != '#')
 		return '?';
-	code = text[2] == 'x' ? strtol(text + 3, NULL, 16) : strtol(text + 2, NULL, 10);
+	code = content[2] == 'x' ? strtol(content + 3, NULL, 16) : strtol(content + 2, NULL, 10);
 	return code > 0 && code < 0x80 ? (char) code : '?';
 }
 
 void
-evs_http_xml_excerpt(const char *text, size_t length, char *out, size_t size)
+evs_http_xml_excerpt(const char *content, size_t length, char *out, size_t size)
 {
 	size_t		written = 0;
 
 	for (size_t i = 0, n; i < length && written + 1 < size; i += n)
 	{
 		n = 1;
-		out[written++] = text[i] == '&' ? entity(text + i, length - i, &n) : text[i];
+		out[written++] = content[i] == '&' ? entity(content + i, length - i, &n) : content[i];
 	}
 	out[written] = '\0';
 }
