@@ -378,7 +378,7 @@ unlike($result->{detail}, qr/ya29/, 'tokens are not shown');
 $cloud->know(expires_in => 50);
 $oauth = new_sink('pubsub');
 $oauth->send(%message);
-$cloud->set_time('+3344');
+$cloud->set_time('+3330');
 $oauth->send(%message);
 is(targets($cloud->requests), 'token publish publish', 'a short one is used for most of its time');
 $cloud->set_time('+3346');
@@ -789,7 +789,7 @@ sub event_in
 	return $message->{event} // decode_json($message->{data} ? decode_base64($message->{data}) : Encode::encode_utf8($message->{body}));
 }
 
-my ($nmessages, $nkeys) = (1500, 15);
+my ($nmessages, $nkeys) = (1000, 15);
 foreach my $case ([ 'grid', 'cloudevents' ], [ 'grid', 'cloudevents-batch' ], [ 'bus', 'cloudevents' ], [ 'hub', 'cloudevents-batch' ],
 	[ 'pubsub', 'cloudevents', {} ], [ 'pubsub', 'cloudevents', { ordering => \0 } ])
 {
@@ -800,9 +800,9 @@ foreach my $case ([ 'grid', 'cloudevents' ], [ 'grid', 'cloudevents-batch' ], [ 
 	my $wild = cloud_double(known => { %{ $cloud->{known} }, expires_in => 1 }, port => $port, env => { EVS_CLOUD_CHAOS => $seed++ })
 	  if !$cloud->kill;
 	$wild->put('public.pem', slurp_file("$tmp/public.pem"));
-	my $run = start_harness('--messages', $nmessages, '--keys', $nkeys, '--in-flight', 32, '--format', $format, '--timeout', 2000,
+	my $run = start_harness('--messages', $nmessages, '--keys', $nkeys, '--in-flight', 32, '--format', $format, '--timeout', 20000,
 		'--attempts', 1000, '--give-up', 60, arguments($service, %{ $more // {} }));
-	foreach my $n (100, 400, 900)
+	foreach my $n (100, 300, 600)
 	{
 		wait_for_harness($run, sub { $wild->naccepted >= $n }) or last;
 		$wild->kill;

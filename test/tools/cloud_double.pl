@@ -421,7 +421,7 @@ sub serve
 }
 
 my @refusals = ({ status => 429 }, { status => 503 }, { status => 403 }, { reset => 1 }, { garbage => 1 });
-my @losses = ({ half => 1 }, { reset => 1 }, { close => 1 });
+my @losses = ({ half => 1 }, { reset => 1 }, { garbage => 1 });
 
 srand $ENV{EVS_CLOUD_CHAOS} if defined $ENV{EVS_CLOUD_CHAOS};
 
