@@ -19,13 +19,15 @@ typedef enum EvsAzureAuth
 {
 	EVS_AZURE_SAS,				/* a signature by the key */
 	EVS_AZURE_KEY,				/* the key itself */
-	EVS_AZURE_BEARER			/* a token of Microsoft Entra ID, which somebody renews */
+	EVS_AZURE_BEARER			/* a token of Microsoft Entra ID, which
+								 * somebody renews */
 } EvsAzureAuth;
 
 /* What becomes of a message's key. */
 typedef enum EvsAzureKeyUse
 {
-	EVS_AZURE_SESSION,			/* SessionId, which is the partition key as well */
+	EVS_AZURE_SESSION,			/* SessionId, which is the partition key as
+								 * well */
 	EVS_AZURE_PARTITION,		/* PartitionKey */
 	EVS_AZURE_UNUSED
 } EvsAzureKeyUse;
@@ -33,7 +35,8 @@ typedef enum EvsAzureKeyUse
 /* EvsHttpConfig.own of all of these profiles. */
 typedef struct EvsAzure
 {
-	evs_sink_buffer url;		/* with all that the service wants to see in it */
+	evs_sink_buffer url;		/* with all that the service wants to see in
+								 * it */
 	EvsAzureAuth auth;
 	const char *policy;			/* the key's name */
 	const char *secret;			/* name of the secret: a key, or a token */

@@ -342,7 +342,10 @@ make_array(EvsHttpRequest *request, int n)
 	int64_t		bytes = evs_azure(request)->max_bytes - (int64_t) strlen("[]");
 	EvsHttpLimits limits = {INT32_MAX, bytes, bytes};
 
-	/* Of event hubs, some descriptions have the key in the header, and some in the array. */
+	/*
+	 * Of event hubs, some descriptions have the key in the header, and some
+	 * in the array.
+	 */
 	return evs_http_make_entries(request, n, &entries, &limits) &&
 		evs_http_add_header(request, "Content-Type", "application/vnd.microsoft.servicebus.json") &&
 		(!is_hub(request) || add_broker_header(request));

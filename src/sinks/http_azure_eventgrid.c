@@ -100,6 +100,7 @@ static bool
 make(EvsHttpRequest *request, int n)
 {
 	static const EvsHttpEntries entries = {begin, add, end};
+
 	/* The brackets are of the request, a comma counts with its event. */
 	static const EvsHttpLimits limits = {INT32_MAX, REQUEST_BYTES - 1, REQUEST_BYTES - 1};
 

@@ -30,7 +30,7 @@ typedef struct EvsGcp
 {
 	evs_sink_buffer url;		/* where a topic takes messages */
 	bool		is_ordered;		/* keys are ordering keys */
-	EvsGcpAuth auth;
+	EvsGcpAuth	auth;
 	const char *secret;			/* name of it: an account's key, or a token */
 	const char *audience;		/* of tokens that we sign */
 	EvsHttpPlace token_place;

@@ -288,7 +288,7 @@ no_token(EvsHttpRequest *request, long status, const TokenAnswer *answer)
 int64_t
 evs_gcp_answered(EvsHttpRequest *request, long status)
 {
-	TokenAnswer answer = {.gcp = evs_gcp(request),.seconds = DEFAULT_SECONDS};
+	TokenAnswer answer = {.gcp = evs_gcp(request), .seconds = DEFAULT_SECONDS};
 	int64_t		seconds;
 
 	evs_gcp_forget_token(answer.gcp);
