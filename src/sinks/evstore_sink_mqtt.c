@@ -9,6 +9,10 @@
  * When an acknowledgement does not come in time the connection is given up, like
  * one that breaks: all messages are handed back, and come again in order.
  *
+ * A server of 3.1.1 says nothing of a message that it does not take: it ends the
+ * connection, and so do some of MQTT 5.  After some outages the host tries one
+ * message, and one that was alone several times is to blame.
+ *
  * mqtt_packet.c knows what packets look like, mqtt_reason.c what their codes mean;
  * mqtt_connect.c signs in and reads, mqtt_message.c makes PUBLISH, and
  * mqtt_session.c is about packet identifiers, and what outlives a connection.
@@ -22,6 +26,9 @@
 
 /* No more is written to the link while so much has not gone to the network. */
 #define MAX_PENDING (4 * 1024 * 1024)
+
+/* So many connections in a row that end with the same message alone are its fault. */
+#define MAX_ENDS 3
 
 /* The server's own words in a detail. */
 #define MAX_WORDS 160
@@ -39,12 +46,14 @@ static bool
 has_password(const EvsMqtt *sink, const char *words)
 {
 	char		password[8192];
+	int			length;
 	bool		has;
 
 	if (sink->config.password == NULL)
 		return false;
-	has = sink->host->secret(sink->host->ctx, sink->config.password, password, sizeof(password)) > 0 &&
-		strstr(words, password) != NULL;
+	length = sink->host->secret(sink->host->ctx, sink->config.password, password, sizeof(password));
+	/* One that does not fit was not copied, nor has it ever been sent. */
+	has = length > 0 && length < (int) sizeof(password) && strstr(words, password) != NULL;
 	explicit_bzero(password, sizeof(password));
 	return has;
 }
@@ -111,6 +120,7 @@ evs_mqtt_refused(EvsMqtt *sink, const char *what, const EvsMqttAnswer *answer)
 	char		words[256];
 	char		text[320];
 
+	sink->explained = true;
 	evs_mqtt_describe(sink, answer, words, sizeof(words));
 	snprintf(text, sizeof(text), "%s: %s", what, words);
 	if (answer->code == 0x93)
@@ -127,7 +137,10 @@ evs_mqtt_refused(EvsMqtt *sink, const char *what, const EvsMqttAnswer *answer)
 static void
 on_opened(void *arg)
 {
-	evs_mqtt_connect(arg);
+	EvsMqtt    *sink = arg;
+
+	sink->explained = false;
+	evs_mqtt_connect(sink);
 }
 
 static void
@@ -143,13 +156,40 @@ on_silence(void *arg)
 	evs_mqtt_send_ping(arg);
 }
 
+/* The message that is to blame for the end of the connection, or NULL. */
+static evs_sink_slot *
+find_culprit(EvsMqtt *sink)
+{
+	evs_sink_slot *slot = sink->explained ? NULL : only_one_sent(sink);
+
+	if (slot == NULL)
+		return NULL;
+	if (strcmp(sink->suspect, slot->message->id) != 0)
+		sink->nends = 0;
+	snprintf(sink->suspect, sizeof(sink->suspect), "%s", slot->message->id);
+	return ++sink->nends >= MAX_ENDS ? slot : NULL;
+}
+
+/* It counts as an attempt.  Those behind it come again after it, and as new ones. */
+static void
+blame(EvsMqtt *sink, evs_sink_slot *slot, const char *why)
+{
+	evs_sink_flight_complete(&sink->flight, slot, EVS_SINK_RETRY, 0,
+							 "the server ends each connection on which the message is sent: %s", why);
+	evs_mqtt_session_drop(sink);
+	evs_mqtt_session_forget(sink);
+}
+
 static void
 on_lost(void *arg, const char *why)
 {
 	EvsMqtt    *sink = arg;
+	evs_sink_slot *culprit = why != NULL ? find_culprit(sink) : NULL;
 
 	evs_mqtt_forget_password(sink);
 	evs_mqtt_session_lost(sink);
+	if (culprit != NULL)
+		blame(sink, culprit, why);
 	if (why != NULL)
 		evs_sink_flight_complete_all(&sink->flight, true, EVS_SINK_RETRY_SINK, 0, why);
 }
@@ -280,7 +320,10 @@ progress(void *state, evs_sink_result *results, int max)
 
 	evs_sink_link_run(&sink->link, wants_connection(sink));
 	if (evs_sink_link_is_up(&sink->link) && now_us(sink) >= ack_deadline(sink))
+	{
+		sink->explained = true;
 		evs_sink_link_fail(&sink->link, "no acknowledgement within %d ms", sink->host->timeout_ms);
+	}
 	pump(sink);
 	if (sink->link.closing)
 		evs_sink_link_run(&sink->link, false);

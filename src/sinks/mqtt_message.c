@@ -31,6 +31,7 @@ static bool
 fill(const char *pattern, const char *message_topic, evs_sink_buffer *buffer)
 {
 	buffer->length = 0;
+	buffer->failed = false;
 	while (*pattern != '\0')
 	{
 		size_t		plain = strcspn(pattern, "{}");
@@ -154,6 +155,7 @@ make_properties(EvsMqtt *sink, const evs_sink_message *message)
 	evs_sink_buffer *buffer = &sink->properties;
 
 	buffer->length = 0;
+	buffer->failed = false;
 	if (message->content_type != NULL &&
 		(strlen(message->content_type) > EVS_MQTT_STRING_MAX ||
 		 !evs_mqtt_is_text(message->content_type, strlen(message->content_type))))

@@ -102,6 +102,10 @@ typedef struct EvsMqtt
 	/* What the present connection allows. */
 	uint32_t	packet_maximum;
 	int			window;			/* exchanges at the same time */
+
+	bool		explained;		/* the end of the connection has another reason than a message */
+	char		suspect[EVS_MQTT_ID_MAX];	/* that was alone when the server ended it */
+	int			nends;			/* how often, one after the other */
 } EvsMqtt;
 
 /* --- mqtt_config.c --- */

@@ -465,6 +465,19 @@ $sink = EvsSend->new($module, { 'servers.0' => "mqtt://127.0.0.1:$moved->{port}"
 is($sink->validate || $sink->open, '', 'two servers');
 is($sink->send(data => '{}')->{class}, 'ok', 'one that wants no connections stops nothing if there is another');
 
+# A server that ends the connection because of a message, and does not say so.
+my $mute = fake_server(sub { $_[0] == PUBLISH && $_[2] =~ /poison$/ ? undef : obey(@_) });
+for my $settings ({ version => '3.1.1' }, { qos => [2] })
+{
+	$sink = new_sink($mute, $settings);
+	is(join(' ', map { $sink->send(id => 'bad', data => 'poison')->{class} } 1 .. 4), 'retry_sink retry_sink retry retry',
+		'a message that ends each connection on which it is alone is to blame');
+	is(join(' ', map { $_->{class} } $sink->send_all({ id => 'good', data => 'x' }, { id => 'bad', data => 'poison' })), 'ok retry',
+		'and others are not') if $settings->{version};
+	is($sink->send(id => 'good', data => '{}')->{class}, 'ok', 'who are delivered');
+	is(join(' ', map { $sink->send(id => $_, data => 'poison')->{class} } qw(a b a b)), join(' ', ('retry_sink') x 4), 'different ones are an outage');
+}
+
 # A connection is tried after 0.2, 0.4, 0.8 s, and so on, however often messages come.
 my $rude = fake_server(sub { $_[0] == 0 ? '' : undef });
 $sink = new_sink($rude);
