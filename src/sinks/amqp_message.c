@@ -141,6 +141,7 @@ make_header(EvsAmqp *sink, const evs_sink_message *message)
 		return "the content type is longer than 255 bytes";
 	snprintf(expiration, sizeof(expiration), "%lld", (long long) config->expiration_ms);
 	buffer->length = 0;
+	buffer->failed = false;
 	evs_amqp_add(buffer, BASIC, 2);
 	evs_amqp_add(buffer, 0, 2);
 	evs_amqp_add(buffer, message->length, 8);
