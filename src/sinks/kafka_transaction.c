@@ -259,6 +259,10 @@ commit(EvsKafka *sink)
 	if (sink->job.group == NULL && !group.failed)
 		sink->job.group = rd_kafka_consumer_group_metadata_new(group.data);
 	evs_sink_buffer_free(&group);
+	/* Of a transaction that was given up before they were stored: not this one's. */
+	if (sink->job.offsets != NULL)
+		rd_kafka_topic_partition_list_destroy(sink->job.offsets);
+	sink->job.offsets = NULL;
 	if (next_position(sink, &position) && sink->job.group != NULL)
 	{
 		sink->job.offsets = rd_kafka_topic_partition_list_new(1);
