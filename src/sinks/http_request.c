@@ -200,6 +200,8 @@ evs_http_send(EvsHttpRequest *request)
 	if ((request->is_ours || profile->sign == NULL || profile->sign(request)) &&
 		evs_http_end_headers(request))
 		evs_http_start(request);
+	else if (request->is_ours)
+		evs_http_answered(request, 0);
 	else
 		evs_http_put(&request->sink->done, request);
 }
