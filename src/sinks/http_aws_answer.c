@@ -2,8 +2,8 @@
  * http_aws_answer.c
  *	  What AWS answers: errors of requests and of entries.
  *
- * Throttling and failures inside are tried again.  What is wrong with credentials,
- * the clock or the destination is an outage: it mends itself when that has been
+ * Failures inside are tried again.  Throttling, and what is wrong with credentials,
+ * the clock or the destination, is an outage: it mends itself when that has been
  * mended, and it is no message's fault.  What is wrong with a message is
  * permanent; of several in a request that was refused as a whole each is sent by
  * itself then.
@@ -103,9 +103,9 @@ class_of(const EvsHttpRequest *request, Kind kind, const EvsAwsError *error)
 {
 	switch (kind)
 	{
-		case THROTTLED:
 		case INSIDE:
 			return EVS_SINK_RETRY;
+		case THROTTLED:
 		case UNAVAILABLE:
 		case CREDENTIALS:
 		case CLOCK:

@@ -294,18 +294,18 @@ $service->requests;
 # one entry among others that fails with a code
 my %entry_class = (
 	'aws-eventbridge' => {
-		ThrottlingException => 'retry 1000', InternalFailure => 'retry -1', InternalException => 'retry -1',
+		ThrottlingException => 'retry_sink 1000', InternalFailure => 'retry -1', InternalException => 'retry -1',
 		MalformedDetail => 'permanent -1', InvalidArgument => 'permanent -1', NotAuthorizedForSourceException => 'permanent -1',
 		NotAuthorizedForDetailTypeException => 'permanent -1', AccessDeniedException => 'retry_sink -1',
 		ResourceNotFoundException => 'retry_sink -1', SomethingNew => 'retry -1' },
 	'aws-kinesis' => {
-		ProvisionedThroughputExceededException => 'retry 1000', InternalFailure => 'retry -1',
-		KMSThrottlingException => 'retry 1000', KMSAccessDeniedException => 'retry_sink -1' },
+		ProvisionedThroughputExceededException => 'retry_sink 1000', InternalFailure => 'retry -1',
+		KMSThrottlingException => 'retry_sink 1000', KMSAccessDeniedException => 'retry_sink -1' },
 	'aws-sns' => {
-		InternalError => 'retry -1', InvalidParameter => 'permanent -1', Throttled => 'retry 1000',
-		AuthorizationError => 'retry_sink -1', NotFound => 'retry_sink -1', KMSThrottling => 'retry 1000' },
+		InternalError => 'retry -1', InvalidParameter => 'permanent -1', Throttled => 'retry_sink 1000',
+		AuthorizationError => 'retry_sink -1', NotFound => 'retry_sink -1', KMSThrottling => 'retry_sink 1000' },
 	'aws-sqs' => {
-		InternalError => 'retry -1', RequestThrottled => 'retry 1000', InvalidMessageContents => 'permanent -1',
+		InternalError => 'retry -1', RequestThrottled => 'retry_sink 1000', InvalidMessageContents => 'permanent -1',
 		InvalidParameterValue => 'permanent -1', 'AWS.SimpleQueueService.NonExistentQueue' => 'retry_sink -1' });
 foreach my $profile (sort keys %entry_class)
 {
@@ -352,8 +352,8 @@ foreach my $case (
 	[ 403, 'SignatureDoesNotMatch', 'The request signature we calculated', 'retry_sink', qr/^the credentials are refused/ ],
 	[ 400, 'InvalidSignatureException', 'Signature expired: 20150830T123600Z is now earlier', 'retry_sink', qr/^the clock of this server/ ],
 	[ 403, 'RequestTimeTooSkewed', 'too large', 'retry_sink', qr/^the clock of this server/ ],
-	[ 400, 'ThrottlingException', 'Rate exceeded', 'retry', qr/^ThrottlingException: Rate exceeded/ ],
-	[ 400, 'LimitExceededException', 'x', 'retry', qr/^LimitExceeded/ ],
+	[ 400, 'ThrottlingException', 'Rate exceeded', 'retry_sink', qr/^ThrottlingException: Rate exceeded/ ],
+	[ 400, 'LimitExceededException', 'x', 'retry_sink', qr/^LimitExceeded/ ],
 	[ 500, 'InternalFailure', 'x', 'retry', qr/^InternalFailure/ ],
 	[ 503, 'ServiceUnavailable', 'x', 'retry_sink', qr/^ServiceUnavailable/ ],
 	[ 503, 'New', 'x', 'retry_sink', qr/^New/ ],
@@ -372,7 +372,7 @@ my $result = whole('aws-sns', 403, '<ErrorResponse xmlns="http://sns.amazonaws.c
 is("$result->{class} $result->{detail}",
 	'retry_sink the credentials are refused, or do not allow it: InvalidClientTokenId: a <b> & c', 'in XML, too');
 $result = whole('aws-sqs', 400, '{"__type":"com.amazonaws.sqs#RequestThrottled"}', 'Retry-After:7');
-is("$result->{class} $result->{retry_after}", 'retry 7000', 'Retry-After is obeyed');
+is("$result->{class} $result->{retry_after}", 'retry_sink 7000', 'Retry-After is obeyed');
 foreach my $profile (sort keys %entry_class)
 {
 	is(whole($profile, 200, $_)->{class}, 'retry_sink', "$profile: 200 with " . substr($_ || 'nothing', 0, 20) . ' is no delivery')
