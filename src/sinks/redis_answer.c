@@ -110,6 +110,9 @@ static const Class classes[] = {
 EvsRedisScope
 evs_redis_classify(const EvsRedisConfig *config, const char *text, evs_sink_class *result)
 {
+	/* Before version 7 scripts see some errors as they stand on the wire. */
+	if (*text == '-')
+		text++;
 	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
 		if (strncmp(text, classes[i].begins, strlen(classes[i].begins)) == 0)
 		{

@@ -166,7 +166,11 @@ static void
 sign_in_answered(EvsRedis *sink, EvsRedisRequest *request, const char *error)
 {
 	char		why[EVS_REDIS_ERROR_MAX];
+	evs_sink_buffer *out = &sink->link.out;
 
+	/* The password was sent, so it need not be there any more. */
+	if (out->data != NULL && evs_sink_link_pending(&sink->link) == 0)
+		explicit_bzero(out->data, out->size);
 	/* One who must not PING is signed in all the same. */
 	if (error[0] != '\0' && (request->kind != EVS_REDIS_FIRST_PING || !evs_redis_is_denied(error)))
 	{
@@ -213,7 +217,10 @@ batch_answered(EvsRedis *sink, EvsRedisRequest *request, const EvsRedisReply *re
 static void
 wait_answered(EvsRedis *sink, const EvsRedisReply *reply, const char *error)
 {
-	if (error[0] == '\0' && reply->value.type != ':')
+	if (error[0] != '\0')
+		/* That is no message's fault, such as a server that has become a replica. */
+		evs_sink_link_fail(&sink->link, "the server does not wait for replicas: %s", error);
+	else if (reply->value.type != ':')
 		evs_sink_link_fail(&sink->link, "the server's answer cannot be understood");
 	if (sink->link.closing)
 		return;
@@ -223,9 +230,7 @@ wait_answered(EvsRedis *sink, const EvsRedisReply *reply, const char *error)
 
 		if (request->kind != EVS_REDIS_BATCH || request->n == 0)
 			continue;
-		if (error[0] != '\0')
-			evs_redis_refused(sink, request, error);
-		else if (reply->value.number >= sink->config.wait_replicas)
+		if (reply->value.number >= sink->config.wait_replicas)
 			evs_redis_apply(sink, request);
 		else
 			evs_redis_not_replicated(sink, request, reply->value.number);

@@ -429,6 +429,7 @@ for ([ "-DENIED this is \\0\\r\\n", qr/retry_sink 0 1 the server refuses: DENIED
 	cli($locked, 'acl', 'setuser', 'all', 'on', '>right password', '~*', '+@all');
 	cli($locked, 'acl', 'setuser', 'narrow', 'on', '>right password', '~allowed*', '+eval', '+evalsha', '+xadd', '+xrange', '+xrevrange', '+xinfo');
 	cli($locked, 'acl', 'setuser', 'blind', 'on', '>right password', '~*', '+eval', '+evalsha', '-xadd');
+	cli($locked, 'acl', 'setuser', 'hasty', 'on', '>right password', '~*', '+@all', '-wait');
 	cli($locked, 'config', 'set', 'requirepass', 'right password');
 	$locked->{login} = [ '--no-auth-warning', '-a', 'right password' ];
 	is(harness(@as_all, $module, url($locked), 'stream=a', 'user=all', 'password@=pw')->{status}, 0, 'user and password');
@@ -444,6 +445,8 @@ for ([ "-DENIED this is \\0\\r\\n", qr/retry_sink 0 1 the server refuses: DENIED
 		@as_all, '--topic=a', $module, url($locked), 'password@=pw', 'database:=9999');
 	outage(qr/retry_sink 0 1 (NOPERM|ERR The user executing the script) /, 'a right that is missing', sub { cli($locked, 'acl', 'setuser', 'blind', '+@all') },
 		@as_all, $module, url($locked), 'stream=c', 'user=blind', 'password@=pw');
+	results_in(qr/ retry_sink 0 1 the server does not wait for replicas: NOPERM /, 'WAIT is not allowed: no message is to blame',
+		@as_all, '--messages=5', $module, url($locked), 'wait_replicas:=1', 'user=hasty', 'password@=pw');
 	results_in(qr/ retry 0 1 NOPERM /, 'a key that is not allowed, one of many: tried again',
 		@as_all, '--topic=other', $module, url($locked), 'user=narrow', 'password@=pw');
 	$run = start_harness('--messages=2', '--secret=pw=old', '--rotate=0:pw=right password', '--give-up=180', '--topic=d', $module, url($locked), 'password@=pw');
