@@ -171,6 +171,8 @@ sub position_of
 sub acknowledge
 {
 	return if !@waiting;
+	# it may be killed as soon as the client has heard
+	note('taken', $_->[1]) for @waiting;
 	if ($option{ack} < 0)
 	{
 		method(1, 60, 80, pack 'Q>C', $_->[0], 0) for reverse @waiting;
@@ -179,7 +181,6 @@ sub acknowledge
 	{
 		method(1, 60, 80, pack 'Q>C', $waiting[-1][0], @waiting > 1);
 	}
-	note('taken', $_->[1]) for @waiting;
 	@waiting = ();
 	return;
 }
