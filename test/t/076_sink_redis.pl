@@ -13,6 +13,7 @@ use lib $FindBin::Bin;
 use EvsBroker;
 use EvsTest 'poll';
 use IPC::Run ();
+use POSIX 'WNOHANG';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -40,28 +41,41 @@ sub ask
 	return (cli(@_))[0] // '';
 }
 
+# Returns whether it runs; it ends if somebody has its port.
 sub start_server
 {
 	my ($server) = @_;
+	my $ended;
 
 	$server->{pid} = start_program($program, '--port', $server->{port}, '--bind', '127.0.0.1', '--dir', $server->{dir},
 		'--save', '', '--appendonly', 'yes', '--appendfsync', 'always', '--logfile', "$server->{dir}/log",
 		@{ $server->{options} });
-	poll(sub { ask($server, 'ping') eq 'PONG' }) or die 'the server does not start';
-	return;
+	poll(sub { ask($server, 'ping') eq 'PONG' || ($ended = waitpid $server->{pid}, WNOHANG) }) or die 'the server does not start';
+	return !$ended;
 }
 
-# One on a port of its own, with its data in a directory of its own.
+# One on a port of its own, with its data in a directory of its own.  With "bus" it is
+# a node of a cluster.
 my $servers = 0;
 
 sub new_server
 {
 	my (@options) = @_;
-	my %server = (port => PostgreSQL::Test::Cluster::get_free_port(), dir => "$dir/" . ++$servers, options => \@options);
 
-	mkdir $server{dir} or die "$server{dir}: $!";
-	start_server(\%server);
-	return \%server;
+	for (1 .. 10)
+	{
+		my %server = (port => PostgreSQL::Test::Cluster::get_free_port(), dir => "$dir/" . ++$servers, options => [@options]);
+
+		if (@options && $options[0] eq 'bus')
+		{
+			$server{bus} = PostgreSQL::Test::Cluster::get_free_port();
+			$server{options} = [ '--cluster-enabled', 'yes', '--cluster-node-timeout', '30000', '--cluster-port', $server{bus} ];
+		}
+		mkdir $server{dir} or die "$server{dir}: $!";
+		return \%server if start_server(\%server);
+		end_program($server{pid}, 0);
+	}
+	die 'no port is free';
 }
 
 sub restart
@@ -69,7 +83,7 @@ sub restart
 	my ($server) = @_;
 
 	end_program($server->{pid});
-	start_server($server);
+	start_server($server) or die 'the server does not start again';
 	return;
 }
 
@@ -325,12 +339,11 @@ is_whole('the script is forgotten: once and in order', 3000, entries('flushed'))
 }
 
 {
-	my @options = ('--cluster-enabled', 'yes', '--cluster-node-timeout', '30000');
-	my ($first, $second) = (new_server(@options), new_server(@options));
+	my ($first, $second) = (new_server('bus'), new_server('bus'));
 
 	results_in(qr/ retry_sink 0 1 .*CLUSTERDOWN /, 'a cluster that is down', '--messages=1', '--topic=x', $module, url($first));
 	cli($first, 'cluster', 'addslotsrange', 0, 16383);
-	cli($second, 'cluster', 'meet', '127.0.0.1', $first->{port});
+	cli($second, 'cluster', 'meet', '127.0.0.1', $first->{port}, $first->{bus});
 	poll(sub { grep { /^cluster_state:ok/ } cli($second, 'cluster', 'info') }) or die 'no cluster';
 	results_in(qr/ retry_sink 0 1 the stream is on the node 127\.0\.0\.1:$first->{port} of the cluster/, 'another node has the stream',
 		'--messages=1', '--topic=x', $module, url($second));
