@@ -35,7 +35,7 @@ start_redis() {
 		redis-server --port "$REDIS_PORT" --bind 127.0.0.1 --dir "$dir" --save '' --appendonly yes --auto-aof-rewrite-percentage 0 --logfile "$dir/log" 9>&- &
 		REDIS_PID=$!
 		while kill -0 "$REDIS_PID" 2>/dev/null; do
-			[[ $(redis-cli -p "$REDIS_PORT" info server 2>/dev/null) == *process_id:$REDIS_PID[^0-9]* ]] && return
+			[[ $(redis-cli -p "$REDIS_PORT" info server 2>/dev/null) == *process_id:${REDIS_PID}[^0-9]* ]] && return
 			sleep 0.05
 		done
 	done
