@@ -69,6 +69,15 @@ is_predictable(const EvsRedisStream *stream, const evs_sink_message *message)
 		(uint64_t) message->position > stream->ms;
 }
 
+/* Several batches are in flight, so that neither side waits for the other. */
+static int
+max_messages(const EvsRedis *sink)
+{
+	int			share = (sink->host->in_flight + 3) / 4;
+
+	return share < sink->host->batch_size ? share : sink->host->batch_size;
+}
+
 /* May it join the stream's batch, or begin one?  A full one is closed by the caller. */
 static bool
 may_join(const EvsRedis *sink, const EvsRedisStream *stream, const evs_sink_message *message)
@@ -76,7 +85,7 @@ may_join(const EvsRedis *sink, const EvsRedisStream *stream, const evs_sink_mess
 	if (sink->alone > 0 && (sink->nbatches > 0 || sink->open != NULL))
 		return false;
 	if (stream->n > 0)
-		return stream->n < sink->host->batch_size &&
+		return stream->n < max_messages(sink) &&
 			stream->bytes + (int64_t) message->length <= sink->host->batch_bytes;
 	return stream->nbatches == 0 || is_predictable(stream, message);
 }
