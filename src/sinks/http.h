@@ -12,10 +12,13 @@
  *	  http_loop.c			libcurl's multi handle, its sockets and times
  *	  http_response.c		from responses to results
  *	  http_permission.c		what must be had before anything is sent
+ *	  http_template.c		settings with places for what a message says
+ *	  http_xml.c			answers in XML
  *
  * http_profile.h has what the profiles see, which are the services' views of it:
  *
- *	  http_webhook*.c		web hooks, and CloudEvents' handshake
+ *	  http_webhook*.c		web hooks; http_handshake.c: their permission
+ *	  http_aws*.c			AWS, signed by http_sigv4.c
  *	  http_azure*.c			Event Grid, Service Bus and Event Hubs: see http_azure.h
  *	  http_gcp*.c			Google Cloud Pub/Sub: see http_gcp.h
  *	  http_cloud.c			what the latter share

@@ -619,4 +619,34 @@ foreach my $profile (sort keys %entry_class)
 	check_taken("$profile, disturbed", $log, 50);
 }
 
+# ---- from a store: one message of a batch fails, and those behind it of its key wait ----
+
+{
+	my $log = "$tmp/store.log";
+	local $ENV{AWS_DOUBLE_LOG} = $log;
+	my $server = http_server(args => [ '--script', "$tools/aws_double.pl" ]);
+	my $node = new_node('aws');
+	my $store = session($node, new_store($node, 'store'));
+	$store->query("SET evstore.egress_allow = '127.0.0.1'");
+	$store->query("SELECT evstore.create_secret('aws', '$secrets{aws}')");
+	$store->query(q{SELECT count(evstore.append('order-' || i % 5, 'Noted', jsonb_build_object('n', i)
+		|| CASE WHEN i = 7 THEN '{"fail": "InternalError", "times": 1}' ELSE '{}' END::jsonb)) FROM generate_series(1, 25) i});
+	my $config = $json->encode({ profile => 'aws-sqs', queue_url => "https://sqs.eu-central-1.amazonaws.com/$account/o.fifo",
+		endpoint => $server->url, auth => { credentials => { secret => 'aws' } } });
+	$store->query("SELECT evstore.create_relay('aws', 'http', '$config', options => '{\"retry\": {\"initial\": 0.01, \"max\": 0.05}}')");
+	my $sent = 0;
+	poll(sub { $sent += $store->query("SELECT evstore.run_relay('aws')"); return $sent >= 25 });
+	is($sent, 25, 'a relay of a store sends all');
+	my %order;
+	foreach my $line (split /\n/, slurp_file($log))
+	{
+		my $message = $json->decode($line);
+		my ($n) = $message->{payload} =~ /"n": ?(\d+)/;
+		push @{ $order{ $message->{group} } }, $n;
+	}
+	is_deeply([ map { join ' ', @{ $order{"order-$_"} } } 0 .. 4 ],
+		[ '5 10 15 20 25', '1 6 11 16 21', '2 7 12 17 22', '3 8 13 18 23', '4 9 14 19 24' ], 'each key in order, nothing twice');
+	is(scalar(grep { $_->{body} =~ /InternalError/ } $server->requests), 2, 'what failed was sent again, once');
+}
+
 done_testing();

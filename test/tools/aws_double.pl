@@ -25,7 +25,7 @@ my ($next, %failed, $log) = (0);
 # Those that are throttled are tried again a second later.
 my @reasons = (('InternalFailure') x 30, 'ThrottlingException');
 
-srand $ENV{AWS_DOUBLE_SEED} // 1;
+srand($ENV{AWS_DOUBLE_SEED} // 1);
 if ($ENV{AWS_DOUBLE_LOG})
 {
 	open $log, '>>:raw', $ENV{AWS_DOUBLE_LOG} or die "$ENV{AWS_DOUBLE_LOG}: $!\n";
@@ -36,10 +36,10 @@ if ($ENV{AWS_DOUBLE_LOG})
 sub failure
 {
 	my ($payload) = @_;
-	my ($code) = $payload =~ /"fail":"([\w.]+)"/;
-	my ($times) = $payload =~ /"times":(\d+)/;
+	my ($code) = $payload =~ /"fail": ?"([\w.]+)"/;
+	my ($times) = $payload =~ /"times": ?(\d+)/;
 
-	return ($code, $payload =~ /"sender":true/ ? 1 : 0)
+	return ($code, $payload =~ /"sender": ?true/ ? 1 : 0)
 	  if $code && (!$times || $failed{$payload}++ < $times);
 	return ($reasons[ rand @reasons ], 0) if rand(100) < ($ENV{AWS_DOUBLE_FAIL} // 0);
 	return;
