@@ -616,7 +616,7 @@ SKIP:
 	is(by_tls($strict, %trust, 'tls.cert_file' => "$cert{client}.pem", 'tls.key_file' => "$cert{client}.key")->{class},
 		'ok', 'and gets it');
 	is(scalar $strict->requests, 1, 'has one request');
-	$sink = new_sink({ url => $good->url('/?gather=64'), %trust }, host => { timeout_ms => 60000 });
+	$sink = new_sink({ url => $good->url('/?gather=64'), connect_timeout_ms => [60000], %trust }, host => { timeout_ms => 60000 });
 	is(scalar(grep { $_->{class} eq 'ok' } $sink->send_all(map { { size => 100_000 } } 1 .. 64)), 64,
 		'64 requests are in flight by TLS, too');
 }
