@@ -214,9 +214,12 @@ void
 evs_decode_message(EvsDecoding *d, EvsMessage *message)
 {
 	const char *content_type = message->headers.content_type;
+	bool		is_structured = content_type != NULL &&
+		(type_is(content_type, EVS_CONTENT_TYPE_EVENT) || type_is(content_type, EVS_CONTENT_TYPE_BATCH));
 	Jsonb	   *document = NULL;
 
-	if (message->headers.family != EVS_HEADERS_NONE)
+	/* the content type decides on the mode, whatever else is in the headers */
+	if (message->headers.family != EVS_HEADERS_NONE && !is_structured)
 	{
 		decode_binary(d, message);
 		return;

@@ -139,7 +139,7 @@ problem_of(const EvsInAttribute *attribute)
 	{
 		if (value->type != jbvString)
 			return "must be a string";
-		return evs_in_base64_decode(text, strlen(text), &bytes) ? NULL : "must be Base64";
+		return evs_in_base64_decode(text, false, &bytes) ? NULL : "must be Base64";
 	}
 	if (*name == '\0' || name[strspn(name, ATTRIBUTE_CHARACTERS)] != '\0' ||
 		strcmp(name, "data") == 0)
@@ -392,6 +392,7 @@ evs_decode_add_event(EvsDecoding *d, EvsCloudEvent *event)
 	row.id = d->id = evs_in_attribute_text(&event->attributes, "id");
 	row.source = d->source = evs_in_attribute_text(&event->attributes, "source");
 	row.type = d->type = evs_in_attribute_text(&event->attributes, "type");
+	row.sequence = evs_in_attribute_text(&event->attributes, "sequence");
 	check_event(d, event);
 	if (add_validation(d, event, row.type))
 		return;

@@ -26,6 +26,9 @@ static const struct
 	{"", EVS_HEADERS_BARE},
 };
 
+/* More than any broker or server lets through. */
+#define HEADERS_MAX 1000
+
 /* What different libraries call the property of a message. */
 static const char *const content_types[] = {
 	"content-type", "content_type", "contenttype", "content type",
@@ -127,6 +130,8 @@ evs_headers_read(EvsHeaders *headers, JsonbContainer *object, int index)
 	memset(headers, 0, sizeof(*headers));
 	if (object == NULL)
 		return;
+	if (JsonContainerSize(object) > HEADERS_MAX)
+		evs_in_throw(index, "attributes", "message has more than %d attributes", HEADERS_MAX);
 	it = JsonbIteratorInit(object);
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{

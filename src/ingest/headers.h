@@ -28,7 +28,7 @@ typedef struct EvsHeaders
 /*
  * The members of an object: strings, numbers and booleans; arrays of them, joined by
  * commas; and what AWS has for a value, {"Type", "Value"}, {"dataType", "stringValue"}.
- * Null members are passed over; NULL as the object has none.
+ * Null members are passed over; NULL as the object has none.  Throws VS005 if there are too many.
  */
 extern void evs_headers_read(EvsHeaders *headers, JsonbContainer *object, int index);
 

@@ -179,22 +179,17 @@ evs_in_json_try(EvsBytes bytes, int index, const char *field)
 /* ---- Base64 ---- */
 
 bool
-evs_in_base64_decode(const char *text, int length, EvsBytes *bytes)
+evs_in_base64_decode(const char *text, bool lenient, EvsBytes *bytes)
 {
-	char	   *packed = palloc(length + 4);
+	char	   *packed = palloc(strlen(text) + 4);
 	int			npacked = 0;
 	int			size;
 	char	   *data;
 
-	for (int i = 0; i < length; i++)
-	{
-		char		c = text[i];
-
-		if (c == ' ' || c == '\t' || c == '\r' || c == '\n')
-			continue;
-		packed[npacked++] = c == '-' ? '+' : c == '_' ? '/' : c;
-	}
-	if (npacked > 0 && packed[npacked - 1] != '=')
+	for (; *text != '\0'; text++)
+		if (strchr(" \t\r\n", *text) == NULL)
+			packed[npacked++] = !lenient ? *text : *text == '-' ? '+' : *text == '_' ? '/' : *text;
+	if (lenient && npacked > 0 && packed[npacked - 1] != '=')
 		while (npacked % 4 != 0)
 			packed[npacked++] = '=';
 	size = pg_b64_dec_len(npacked);
@@ -202,10 +197,7 @@ evs_in_base64_decode(const char *text, int length, EvsBytes *bytes)
 	bytes->length = pg_b64_decode(packed, npacked, (void *) data, size);
 	bytes->data = data;
 	pfree(packed);
-	if (bytes->length < 0)
-		return false;
-	data[bytes->length] = '\0';
-	return true;
+	return bytes->length >= 0;
 }
 
 const char *

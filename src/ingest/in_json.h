@@ -27,10 +27,10 @@ extern const char *evs_in_text(EvsBytes bytes);
 extern EvsBytes evs_in_bytes(const char *text, int length, int index, const char *field);
 
 /*
- * Base64, with the alphabet of RFC 4648 or the one for URLs, padded or not, white space
- * passed over as decode() does; false if it is none.
+ * Base64, white space passed over as decode() does; false if it is none.  Lenient: the
+ * alphabet may be that for URLs, and padding missing.
  */
-extern bool evs_in_base64_decode(const char *text, int length, EvsBytes *bytes);
+extern bool evs_in_base64_decode(const char *text, bool lenient, EvsBytes *bytes);
 extern const char *evs_in_base64_encode(EvsBytes bytes);
 
 /* ---- members ---- */

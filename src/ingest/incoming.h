@@ -62,6 +62,7 @@ typedef struct EvsIncoming
 	const char *source;			/* these three may be NULL unless it is pending */
 	const char *id;
 	const char *type;
+	const char *sequence;		/* its attribute of this name, or NULL */
 	const char *stream;
 	EvsNewEvent event;			/* without an id, which depends on what is there */
 	pg_uuid_t	event_id;

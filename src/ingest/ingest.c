@@ -109,14 +109,17 @@ claim(Run *run, const Key *key)
 }
 
 /*
- * An event without a source is one of this store that has come back: whatever source
- * a relay has given it.
+ * Is the event with this id the same event?  One of this store's own has no source, and
+ * may have come back with one that a relay has given it; but also with its position.
  */
 static bool
-is_same_source(const EvsIdPlace *place, const char *source)
+is_same_event(const EvsIdPlace *place, const EvsIncoming *row)
 {
-	return place->source == NULL || VARSIZE_ANY_EXHDR(place->source) == 0 ||
-		strcmp(text_to_cstring(place->source), source) == 0;
+	if (place->source != NULL && VARSIZE_ANY_EXHDR(place->source) > 0)
+		return strcmp(text_to_cstring(place->source), row->source) == 0;
+	return row->sequence != NULL && row->sequence[0] != '\0' &&
+		row->sequence[strspn(row->sequence, "0123456789")] == '\0' &&
+		strtoll(row->sequence, NULL, 10) == place->position;
 }
 
 static void
@@ -142,7 +145,7 @@ find_in_log(Run *run, EvsIncoming *row)
 
 	if (!evs_ids_find(run->log, &row->event_id, &place))
 		return false;
-	if (!is_same_source(&place, row->source))
+	if (!is_same_event(&place, row))
 	{
 		evs_in_uuid_of_name(&row->event_id, row->source, row->id);
 		if (!evs_ids_find(run->log, &row->event_id, &place))

@@ -56,7 +56,7 @@ decode_message(EvsDecoding *d, JsonbContainer *object, void *arg)
 	set_subscription(d, &message, arg);
 	if (data == NULL && evs_in_has_member(object, "data"))
 		evs_in_throw(d->nrows, "data", "member \"data\" of the message must be a string");
-	if (data != NULL && !evs_in_base64_decode(data, strlen(data), &message.body))
+	if (data != NULL && !evs_in_base64_decode(data, true, &message.body))
 		evs_in_throw(d->nrows, "data", "member \"data\" of the message is not Base64");
 	evs_headers_read(&message.headers, evs_in_member_object(object, "attributes"), d->nrows);
 	evs_decode_message(d, &message);

@@ -94,7 +94,7 @@ SELECT name, value FROM (VALUES
 	('datacontenttype', '["application/json", "text/plain", "application/problem+json; charset=utf-8", "image/png", "text/JSON", ""]'),
 	('dataschema', '["https://example.com/s", "", 4]'),
 	('data', '[{"a": 0.10}, "text", null, [1, 2], 12345678901234567890.12, true]'),
-	('data_base64', '["AAEC/w==", "A", "", "AAEC /w==", 5, null]'),
+	('data_base64', '["AAEC/w==", "A", "", "AAEC /w==", 5, null, "AAE", "_-8=", "AAEC", "===="]'),
 	('correlationid', '["c-1", "", 5, null]'),
 	('causationid', '["0190b1a0-6c00-7000-8000-000000000002", "A-1", "0190B1A0-6C00-7000-8000-00000000000B", 5]'),
 	('schemaversion', '[1, 2, "2", "2.1", 0, "x", -1, "2.", 999999999, "0"]'),
@@ -289,6 +289,8 @@ FROM unnest('{pubsub-push,auto}'::text[]) AS f;
 SELECT is(pg_temp.got(pg_temp.push('{"data": "PGEvPg", "attributes": {"ce-specversion": "1.0", "ce-id": "50%25", "ce-source": "/test", "ce-type": "t", "ce-time": "2024-01-15T10:00:00Z", "Content-Type": "text/xml", "x": "y"}, "messageId": "2"}')),
 	'[{"id": "50%25", "source": "/test", "type": "t", "time": "2024-01-15T10:00:00Z", "datacontenttype": "text/xml", "data": "<a/>", "attributes": {"x": "y"}}]', 'CloudEvents in its attributes, data without padding');
 SELECT is(pg_temp.got(pg_temp.push(jsonb_build_object('data', encode(convert_to(pg_temp.event('in-push')::text, 'UTF8'), 'base64'), 'messageId', '3'))) #>> '{0,id}', 'in-push', 'CloudEvents in its data');
+SELECT is(pg_temp.got(pg_temp.push(jsonb_build_object('data', encode(convert_to(pg_temp.event('by-type')::text, 'UTF8'), 'base64'), 'messageId', '3b', 'attributes',
+	'{"Content-Type": "application/cloudevents+json", "ce-specversion": "1.0", "ce-id": "other"}'::jsonb))) #>> '{0,id}', 'by-type', '... as the content type says');
 SELECT is(pg_temp.got(pg_temp.push('{"attributes": {"a": "b"}, "messageId": "4"}')) #> '{0,data}', NULL, 'no data');
 SELECT is(pg_temp.got(pg_temp.push('{"data": "_-8", "messageId": "5"}')) #>> '{0,data_base64}', '/+8=', 'the alphabet for URLs');
 SELECT is(pg_temp.got('{"receivedMessages": [{"ackId": "a", "message": {"data": "MQ==", "messageId": "6"}}]}', 'auto', options => '{"source": "/pull"}') @> '[{"id": "6", "source": "/pull", "data": 1}]', true, 'a pull');
@@ -328,6 +330,10 @@ SELECT is(pg_temp.statuses(pg_temp.event('appended')::text), 'duplicate', 'what 
 SELECT is(pg_temp.statuses(evstore.to_cloudevent(e)::text), 'duplicate', 'an event of this store comes back') FROM evstore.read_stream('rt-1', 1, 1) AS e;
 SELECT is(pg_temp.statuses((evstore.to_cloudevent(e) || '{"source": "https://shop.example.com"}')::text), 'duplicate', '... with the source that a relay has given it') FROM evstore.read_stream('rt-1', 1, 1) AS e;
 
+SELECT evstore.append('own-1', 't', event_id => '0190b1a0-6c00-7000-8000-0000000000bb');
+SELECT is(pg_temp.statuses(pg_temp.event('0190b1a0-6c00-7000-8000-0000000000bb', 'sequence', s)::text), 'appended', 'what has the id of an own event and is another one, sequence ' || s)
+FROM (VALUES ('0')) AS v (s);
+SELECT is(pg_temp.statuses(pg_temp.event('0190b1a0-6c00-7000-8000-0000000000bb')::text), 'duplicate', '... and known as such');
 SAVEPOINT s;
 SELECT is(pg_temp.statuses(pg_temp.event('undone')::text), 'appended', 'undone by a savepoint');
 ROLLBACK TO s;
