@@ -426,6 +426,52 @@ SELECT throws_ok($$ SELECT evstore.ingest_bytes('\xff', 'cloudevents') $$, 'VS00
 SELECT throws_ok($$ SELECT evstore.ingest_bytes('\x7b00', 'cloudevents') $$, 'VS005', NULL, 'a zero byte');
 SELECT is((SELECT count(*)::int FROM evstore.events_uncapped WHERE type IN ('e', 'e1')), 0, 'what is thrown leaves nothing');
 
+-- ---- damaged payloads ----
+
+-- One to three bytes changed, removed, doubled or replaced by something that hurts.
+CREATE FUNCTION pg_temp.damaged(payload bytea) RETURNS bytea LANGUAGE plpgsql AS $$
+DECLARE
+	at int;
+BEGIN
+	FOR n IN 1..1 + floor(random() * 3)::int LOOP
+		EXIT WHEN length(payload) < 2;
+		at := floor(random() * length(payload));
+		payload := CASE floor(random() * 5)::int
+			WHEN 0 THEN set_byte(payload, at, floor(random() * 256)::int)
+			WHEN 1 THEN substring(payload FROM 1 FOR at) || substring(payload FROM at + 2 + floor(random() * 5)::int)
+			WHEN 2 THEN substring(payload FROM 1 FOR at) || substring(payload FROM 1 + floor(random() * at)::int FOR 20) || substring(payload FROM at + 1)
+			WHEN 3 THEN substring(payload FROM 1 FOR at)
+			ELSE overlay(payload PLACING convert_to((ARRAY['null', '1e999', '""', '\u0000', '{}', '[]', '"', ':'])[1 + floor(random() * 8)::int], 'UTF8') FROM at + 1 FOR 1)
+		END;
+	END LOOP;
+	RETURN payload;
+END $$;
+CREATE FUNCTION pg_temp.outcome_of_damage(payload bytea, format text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM evstore.ingest_bytes(payload, format, stream => 'damaged-1');
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END $$;
+SELECT setseed(0.7);
+CREATE TEMP TABLE damage AS
+SELECT d.payload, d.format, pg_temp.outcome_of_damage(d.payload, d.format) AS outcome
+FROM (
+	SELECT pg_temp.damaged(convert_to(s.payload, 'UTF8')) AS payload, CASE WHEN random() < 0.5 THEN s.format ELSE 'auto' END AS format
+	FROM generate_series(1, 250) AS n, (VALUES
+		(pg_temp.event('damaged', 'time', '2024-01-15T10:00:00Z', 'data', 'x', 'subject', 's')::text, 'cloudevents'),
+		(jsonb_build_array(pg_temp.event('damaged', 'data_base64', 'AAEC'), pg_temp.event('damaged2'))::text, 'cloudevents-batch'),
+		(pg_temp.lambda(pg_temp.sns('damaged', '{"x": 1}')), 'sns-sqs'),
+		(pg_temp.push('{"data": "eyJhIjoxfQ==", "attributes": {"ce-specversion": "1.0", "ce-id": "damaged3", "ce-type": "t", "ce-source": "/"}, "messageId": "77"}'), 'pubsub-push'),
+		('{"version": "0", "id": "eb", "detail-type": "O", "source": "com.x", "time": "2021-02-26T19:13:55Z", "detail": {"n": 1}}', 'eventbridge'),
+		('[{"id": "1", "topic": "/x", "subject": "", "eventType": "T", "eventTime": "2021-02-26T19:13:55Z", "data": {"validationCode": "5"}}]', 'eventgrid')
+	) AS s (payload, format)
+) AS d;
+SELECT is_empty($$ SELECT outcome, format, payload FROM damage WHERE outcome NOT IN ('ok', 'VS005') LIMIT 5 $$, 'damaged payloads are events, or VS005');
+SELECT cmp_ok((SELECT count(*)::int FROM damage WHERE outcome = x), '>', 30, '... many are ' || x) FROM unnest('{ok,VS005}'::text[]) AS x;
+SELECT is_empty($$ SELECT e FROM evstore.read_stream('damaged-1') AS e, unnest('{cloudevents,cloudevents-binary}'::text[]) AS f WHERE evstore._encode_event(e, f) ? 'error' $$,
+	'what has been stored can be sent');
+
 -- ---- errors that are reported ----
 
 CREATE FUNCTION pg_temp.mixed(prefix text) RETURNS text LANGUAGE sql AS $$

@@ -4,6 +4,8 @@
 SET client_min_messages = warning;
 DROP DATABASE IF EXISTS ingest_latin1;
 DROP DATABASE IF EXISTS ingest_sql_ascii;
+DROP DATABASE IF EXISTS ingest_hostile;
+CREATE DATABASE ingest_hostile;
 CREATE DATABASE ingest_latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0;
 CREATE DATABASE ingest_sql_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0;
 
@@ -34,11 +36,9 @@ FROM evstore.ingest_bytes(decode('eyJzcGVjdmVyc2lvbiI6ICIxLjAiLCAiaWQiOiAi4oKsIi
 
 -- ---- hostile payloads ----
 
-\c :main
+\c ingest_hostile
 SET client_min_messages = warning;
-DROP DATABASE ingest_latin1;
-DROP DATABASE ingest_sql_ascii;
-CREATE EXTENSION IF NOT EXISTS evstore;
+CREATE EXTENSION evstore;
 
 -- what becomes of a payload, or SQLSTATE and message
 CREATE FUNCTION pg_temp.outcome(payload text, format text DEFAULT 'auto', attributes jsonb DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
@@ -53,10 +53,11 @@ $$ SELECT format('{"specversion": "1.0", "id": "%s", "source": "/hostile", "type
 SELECT pg_temp.outcome(repeat('{"a":', 100000), 'cloudevents') AS objects, pg_temp.outcome(repeat('[', 5000000)) AS arrays;
 SELECT pg_temp.outcome(pg_temp.event('nested', ', "data": ' || repeat('[', 2000) || repeat(']', 2000))) AS nested;
 SELECT pg_temp.outcome(pg_temp.event('nested attribute', ', "x": {"y": [1]}')) AS attribute;
-SELECT pg_temp.outcome('[' || repeat('1,', 99999) || '1]', 'cloudevents-batch') AS numbers;
-SELECT pg_temp.outcome('[' || string_agg(pg_temp.event('many' || n), ',') || ']') AS many FROM generate_series(1, 100000) AS n;
-SELECT pg_temp.outcome('[' || string_agg(pg_temp.event('more' || n), ',') || ']') AS more FROM generate_series(1, 100001) AS n;
-SELECT pg_temp.outcome('[' || repeat(pg_temp.event('same') || ',', 9999) || pg_temp.event('same') || ']') AS same;
+SET evstore.max_batch = 5000;
+SELECT pg_temp.outcome('[' || repeat('1,', 4999) || '1]', 'cloudevents-batch') AS numbers, pg_temp.outcome('[' || repeat('1,', 5000) || '1]', 'cloudevents-batch') AS too_many;
+SELECT pg_temp.outcome('[' || string_agg(pg_temp.event('many' || n), ',') || ']') AS many FROM generate_series(1, 5000) AS n;
+SELECT pg_temp.outcome('[' || string_agg(pg_temp.event('more' || n), ',') || ']') AS more FROM generate_series(1, 5001) AS n;
+SELECT pg_temp.outcome('[' || repeat(pg_temp.event('same') || ',', 999) || pg_temp.event('same') || ']') AS same;
 SELECT pg_temp.outcome(pg_temp.event('members', ', ' || string_agg(format('"x%s": 1', n), ', '))) AS members FROM generate_series(1, 50000) AS n;
 SELECT pg_temp.outcome(pg_temp.event('headers'), 'auto', (SELECT jsonb_object_agg('h' || n, 'x') FROM generate_series(1, 20000) AS n)) AS headers;
 SELECT pg_temp.outcome(pg_temp.event('number', ', "data": 1e100000')) AS number, pg_temp.outcome(pg_temp.event('exponent', ', "data": 1e1000000')) AS exponent,
@@ -71,3 +72,8 @@ FROM unnest('{cloudevents,cloudevents-batch,cloudevents-binary,sns-sqs,sqs,pubsu
 ORDER BY n, m;
 -- the store is well
 SELECT check_name FROM evstore.verify('inbox-/hostile') WHERE NOT ok;
+
+\c :main
+DROP DATABASE ingest_latin1;
+DROP DATABASE ingest_sql_ascii;
+DROP DATABASE ingest_hostile;
