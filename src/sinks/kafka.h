@@ -76,7 +76,7 @@ typedef struct EvsKafkaNet
 	pthread_mutex_t lock;
 	pthread_cond_t answered;
 	bool		closing;		/* nobody answers any more */
-	bool		deferred;		/* a connection was put off since its answer was late */
+	int64_t		deferred_at;	/* a connection was put off since its answer was late; 0: none */
 	int			wake_fd;		/* an eventfd: progress() has something to do */
 	EvsKafkaQuestion questions[EVS_KAFKA_QUESTIONS];
 } EvsKafkaNet;
@@ -256,7 +256,7 @@ extern void evs_kafka_net_close(EvsKafkaNet *net);
 /* Answer what librdkafka's threads want to know; only the main thread may ask the host. */
 extern void evs_kafka_net_answer(EvsKafka *sink);
 
-/* Was a connection put off since the last time?  That is no sign of an outage. */
+/* Was a connection put off just now?  That is no sign of an outage. */
 extern bool evs_kafka_net_deferred(EvsKafkaNet *net);
 
 /* Split "host:port", or "[address]:port"; false if it is none. */

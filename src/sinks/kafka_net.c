@@ -30,6 +30,9 @@
 /* An answer that was not fetched in time is asked for once more after so many us. */
 #define ANSWER_LIFE (INT64_C(5) * 1000000)
 
+/* So many us after a connection was put off nobody wonders that none is there. */
+#define DEFERRED_LIFE 1000000
+
 /* How often a lookup sees whether it is still wanted, in ms. */
 #define LOOK_UP_SLICE 20
 
@@ -160,7 +163,7 @@ ask(EvsKafkaNet *net, const EvsKafkaQuestion *wanted)
 		question->answer = EVS_KAFKA_FREE;
 	}
 	else
-		net->deferred = true;
+		net->deferred_at = monotonic_us();
 	if (net->closing)
 		result = ECANCELED;
 	pthread_mutex_unlock(&net->lock);
@@ -202,8 +205,7 @@ evs_kafka_net_deferred(EvsKafkaNet *net)
 	bool		deferred;
 
 	pthread_mutex_lock(&net->lock);
-	deferred = net->deferred;
-	net->deferred = false;
+	deferred = net->deferred_at != 0 && monotonic_us() - net->deferred_at < DEFERRED_LIFE;
 	pthread_mutex_unlock(&net->lock);
 	return deferred;
 }
@@ -328,7 +330,8 @@ resolve_broker(const char *name, const char *service, const struct addrinfo *hin
 void
 evs_kafka_net_open(EvsKafkaNet *net, rd_kafka_conf_t *conf)
 {
-	net->closing = net->deferred = false;
+	net->closing = false;
+	net->deferred_at = 0;
 	memset(net->questions, 0, sizeof(net->questions));
 	rd_kafka_conf_set_opaque(conf, net);
 	rd_kafka_conf_set_connect_cb(conf, connect_broker);

@@ -77,9 +77,13 @@ main(int argc, char **argv)
 {
 	char		error[512];
 	char		line[512];
-	rd_kafka_t *handle = rd_kafka_new(RD_KAFKA_PRODUCER, NULL, error, sizeof(error));
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	rd_kafka_mock_cluster_t *cluster;
+	rd_kafka_t *handle;
 
+	/* It says that it has no brokers itself. */
+	rd_kafka_conf_set(conf, "log_level", "3", error, sizeof(error));
+	handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof(error));
 	if (argc != 2 || handle == NULL ||
 		(cluster = rd_kafka_mock_cluster_new(handle, atoi(argv[1]))) == NULL)
 	{
