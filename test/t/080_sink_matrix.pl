@@ -18,7 +18,7 @@ my @formats = qw(cloudevents cloudevents-batch cloudevents-binary raw);
 
 # Settings that are valid, for each row; and the package whose version it was tested with.
 my %example = (
-	amqp => { settings => [ 'url=amqp://127.0.0.1', 'exchange=x' ], package => 'rabbitmq-server' },
+	amqp => { settings => [ 'url=amqp://127.0.0.1', 'user=x', 'password@=k', 'exchange=x' ], package => 'rabbitmq-server' },
 	file => { settings => ['path=x'] },
 	http => { settings => ['url=http://127.0.0.1/'], package => 'libcurl4' },
 	kafka => { settings => ['brokers=127.0.0.1:9092'], package => 'librdkafka1' },
