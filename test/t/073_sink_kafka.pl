@@ -131,13 +131,22 @@ sub settings
 	return ('--format=cloudevents-binary', $module, "brokers=$brokers", @more);
 }
 
+# It has not ended; only who looks finds out.
+sub runs
+{
+	my ($run) = @_;
+
+	IPC::Run::pump_nb($run->{process}) if $run->{process}->pumpable;
+	return $run->{process}->pumpable;
+}
+
 # Messages that are not delivered: until the harness has said so.
 sub results_in
 {
 	my ($pattern, $name, @arguments) = @_;
 	my $run = start_harness('--give-up=180', '--retry-delay=100', @arguments);
 
-	poll(sub { -e $run->{log} && slurp_file($run->{log}) =~ $pattern || !$run->{process}->pumpable });
+	poll(sub { -e $run->{log} && slurp_file($run->{log}) =~ $pattern || !runs($run) });
 	$run->{process}->kill_kill;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $log = -e $run->{log} ? slurp_file($run->{log}) : '';
@@ -389,7 +398,7 @@ sub stop_for_a_while
 	my ($run) = @_;
 
 	kill 'STOP', pid_of($broker);
-	poll(sub { !$run->{process}->pumpable || slurp_file($run->{log}) =~ / retry_sink / }, 3);
+	poll(sub { !runs($run) || slurp_file($run->{log}) =~ / retry_sink / }, 3);
 	kill 'CONT', pid_of($broker);
 	return;
 }
@@ -415,7 +424,7 @@ for my $mode ('false', 'true')
 		my @resume = $mode eq 'true' ? '--resume' : ();
 		my $run = start_harness(@resume, $what eq 'kill' ? "--kill-at=$at" : (), @options);
 
-		poll(sub { !$run->{process}->pumpable || (-e $run->{log} && (() = slurp_file($run->{log}) =~ /\n/g) > $at / 4) });
+		poll(sub { !runs($run) || (-e $run->{log} && (() = slurp_file($run->{log}) =~ /\n/g) > $at / 4) });
 		if ($what eq 'restart') { restart_broker(); }
 		elsif ($what eq 'stop') { stop_for_a_while($run); }
 		elsif ($what eq 'faults')
