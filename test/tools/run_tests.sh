@@ -141,6 +141,8 @@ run_suite_tap() {
 	mkdir -p "$WORK/tap/tree" "$WORK/tap/ports"
 	tar -C "$ROOT" -cf - --exclude='./tmp_*' --exclude='./.git' . | tar -C "$WORK/tap/tree" -xf - --no-same-owner
 	cp "$BUILD"/test/tools/sink_{harness,send} "$BUILD"/test/tools/*.so "$WORK/tap/tree/test/tools/"
+	# There is none where the http sink is not built.
+	[[ ! -e $BUILD/test/tools/aws_sign ]] || cp "$BUILD/test/tools/aws_sign" "$WORK/tap/tree/test/tools/"
 	own_by_server_user "$WORK/tap"
 	suite_tests tap | xargs -P "${EVS_JOBS:-2}" -I '{}' "$0" --one-tap-file "$TMP" "$WORK" "$BINDIR" '{}'
 	for name in $(suite_tests tap); do
