@@ -311,6 +311,10 @@ check_properties(Reader *reader)
 					 setting->name);
 		else if (setting->kind == EVS_SINK_SETTING_SECRET)
 			snprintf(reader->error, reader->size, "setting \"%s\" must not be a secret", setting->name);
+		/* With @SECLEVEL=0 there are ciphers without certificates: nothing would be verified. */
+		else if (strcmp(setting->name + 11, "ssl.cipher.suites") == 0 && strchr(setting->value, '@') != NULL)
+			snprintf(reader->error, reader->size, "setting \"%s\" must have names of ciphers, without \"@\"",
+					 setting->name);
 		else
 			continue;
 		return false;

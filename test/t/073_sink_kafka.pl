@@ -184,6 +184,7 @@ for (
 	[ 'properties.plugin.library.paths=/x.so', qr/"properties.plugin.library.paths"/ ],
 	[ 'properties.sasl.kerberos.kinit.cmd=id', qr/"properties.sasl.kerberos.kinit.cmd"/ ],
 	[ 'properties.enable.ssl.certificate.verification=false', qr/"properties.enable.ssl.certificate.verification"/ ],
+	[ 'properties.ssl.cipher.suites=ADH-AES256-GCM-SHA384:@SECLEVEL=0', qr/"properties.ssl.cipher.suites" must have names of ciphers/ ],
 	[ 'properties.statistics.interval.ms:=1', qr/"properties.statistics.interval.ms"/ ],
 	[ 'properties.socket.timeout.ms=soon', qr/"properties.socket.timeout.ms"/ ],
 	[ '--format=cloudevents-batch', qr/format/ ],
