@@ -32,7 +32,8 @@ read_stream(EvsNatsConfig *config, const evs_sink_settings *settings, char *erro
 {
 	const char *expect = evs_sink_get(settings, "expect", "none");
 
-	config->stream = evs_sink_get(settings, "stream", NULL);
+	if (evs_sink_get_string(settings, "stream", NULL, &config->stream, error, size) != 0)
+		return -1;
 	if (config->stream != NULL && !is_stream_name(config->stream))
 	{
 		snprintf(error, size, "setting \"stream\" is not the name of a stream");
@@ -63,7 +64,8 @@ read_subject(EvsNatsConfig *config, const evs_sink_settings *settings, char *err
 	char		filled[EVS_NATS_SUBJECT_MAX];
 	const char *why;
 
-	config->subject = evs_sink_get(settings, "subject", "{topic}");
+	if (evs_sink_get_string(settings, "subject", "{topic}", &config->subject, error, size) != 0)
+		return -1;
 	why = evs_nats_fill_subject(config->subject, "t", filled, sizeof(filled));
 	if (why == NULL)
 		return 0;
@@ -74,8 +76,8 @@ read_subject(EvsNatsConfig *config, const evs_sink_settings *settings, char *err
 static int
 read_credentials(EvsNatsConfig *config, const evs_sink_settings *settings, char *error, size_t size)
 {
-	config->user = evs_sink_get(settings, "user", NULL);
-	if (evs_sink_get_secret(settings, "password", &config->password, error, size) != 0 ||
+	if (evs_sink_get_string(settings, "user", NULL, &config->user, error, size) != 0 ||
+		evs_sink_get_secret(settings, "password", &config->password, error, size) != 0 ||
 		evs_sink_get_secret(settings, "token", &config->token, error, size) != 0)
 		return -1;
 	if ((config->user != NULL) != (config->password != NULL))

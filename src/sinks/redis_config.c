@@ -80,7 +80,8 @@ read_key(EvsRedisConfig *config, const evs_sink_settings *settings, char *error,
 	char		filled[EVS_REDIS_KEY_MAX];
 	const char *why;
 
-	config->key = evs_sink_get(settings, "stream", "{topic}");
+	if (evs_sink_get_string(settings, "stream", "{topic}", &config->key, error, size) != 0)
+		return -1;
 	why = evs_redis_fill_key(config->key, "t", filled, sizeof(filled));
 	if (why != NULL)
 	{
@@ -94,8 +95,8 @@ read_key(EvsRedisConfig *config, const evs_sink_settings *settings, char *error,
 static int
 read_login(EvsRedisConfig *config, const evs_sink_settings *settings, char *error, size_t size)
 {
-	config->user = evs_sink_get(settings, "user", NULL);
-	if (evs_sink_get_secret(settings, "password", &config->password, error, size) != 0)
+	if (evs_sink_get_string(settings, "user", NULL, &config->user, error, size) != 0 ||
+		evs_sink_get_secret(settings, "password", &config->password, error, size) != 0)
 		return -1;
 	if (config->user != NULL && config->password == NULL)
 	{

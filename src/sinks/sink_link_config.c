@@ -140,9 +140,10 @@ read_tls(evs_sink_link_config *config, const evs_sink_settings *settings, char *
 {
 	evs_sink_tls_files *files = &config->files;
 
-	files->ca_file = evs_sink_get(settings, "tls.ca_file", NULL);
-	files->cert_file = evs_sink_get(settings, "tls.cert_file", NULL);
-	files->key_file = evs_sink_get(settings, "tls.key_file", NULL);
+	if (evs_sink_get_string(settings, "tls.ca_file", NULL, &files->ca_file, error, size) != 0 ||
+		evs_sink_get_string(settings, "tls.cert_file", NULL, &files->cert_file, error, size) != 0 ||
+		evs_sink_get_string(settings, "tls.key_file", NULL, &files->key_file, error, size) != 0)
+		return -1;
 	if (files->key_file != NULL && files->cert_file == NULL)
 	{
 		snprintf(error, size, "setting \"tls.key_file\" needs \"tls.cert_file\"");

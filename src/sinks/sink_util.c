@@ -27,6 +27,19 @@ evs_sink_get(const evs_sink_settings *settings, const char *name, const char *ot
 	return setting != NULL ? setting->value : otherwise;
 }
 
+int
+evs_sink_get_string(const evs_sink_settings *settings, const char *name, const char *otherwise,
+					const char **value, char *error, size_t size)
+{
+	const evs_sink_setting *setting = evs_sink_find(settings, name);
+
+	*value = setting != NULL ? setting->value : otherwise;
+	if (setting == NULL || setting->kind == EVS_SINK_SETTING_STRING)
+		return 0;
+	snprintf(error, size, "setting \"%s\" must be a string", name);
+	return -1;
+}
+
 static bool
 is_among(const char *name, const char *const *names)
 {

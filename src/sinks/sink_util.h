@@ -15,6 +15,10 @@ extern const char *evs_sink_get(const evs_sink_settings *settings, const char *n
 								const char *otherwise);
 extern const evs_sink_setting *evs_sink_find(const evs_sink_settings *settings, const char *name);
 
+/* The same of one that must be a string; -1 and an error: not a secret's name, for one. */
+extern int	evs_sink_get_string(const evs_sink_settings *settings, const char *name,
+								const char *otherwise, const char **value, char *error, size_t size);
+
 /*
  * -1 and an error if a setting is none of these.  The list ends with NULL; a
  * name that ends with a dot stands for all that begin with it.

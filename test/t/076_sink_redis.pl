@@ -373,6 +373,7 @@ for (
 	[ 'keep_positions:=0', qr/"keep_positions"/ ],
 	[ 'trim=exact', qr/needs "max_length"/ ],
 	[ 'trim=maybe', qr/"trim"/ ],
+	[ 'user@=s', qr/"user" must be a string/ ], [ 'stream@=s', qr/"stream" must be a string/ ], [ 'tls.ca_file@=s', qr/"tls.ca_file" must be a string/ ],
 	[ 'wait_timeout:=100', qr/needs "wait_replicas"/ ],
 	[ 'wait_replicas=1', qr/"wait_replicas"/ ],
 	[ 'maxlen:=5', qr/"maxlen" is not known/ ],
