@@ -109,6 +109,13 @@ monotonic_us(void)
 	return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
 }
 
+static bool
+is_about(const EvsKafkaQuestion *question, const EvsKafkaQuestion *wanted)
+{
+	return question->port == wanted->port && strcmp(question->host, wanted->host) == 0 &&
+		strcmp(question->address, wanted->address) == 0;
+}
+
 /* The one about this connection, or a new one; NULL: there is no room. */
 static EvsKafkaQuestion *
 find_question(EvsKafkaNet *net, const EvsKafkaQuestion *wanted)
@@ -124,8 +131,7 @@ find_question(EvsKafkaNet *net, const EvsKafkaQuestion *wanted)
 			question->answer = EVS_KAFKA_FREE;
 		if (question->answer == EVS_KAFKA_FREE)
 			room = question;
-		else if (question->port == wanted->port && strcmp(question->host, wanted->host) == 0 &&
-				 strcmp(question->address, wanted->address) == 0)
+		else if (is_about(question, wanted))
 			return question;
 	}
 	if (room != NULL)
@@ -157,7 +163,8 @@ ask(EvsKafkaNet *net, const EvsKafkaQuestion *wanted)
 	while (question != NULL && question->answer == EVS_KAFKA_ASKED && !net->closing)
 		if (pthread_cond_timedwait(&net->answered, &net->lock, &until) == ETIMEDOUT)
 			break;
-	if (question != NULL && question->answer > EVS_KAFKA_ASKED)
+	/* Another thread with the same question may have fetched the answer, and its place be another's. */
+	if (question != NULL && question->answer > EVS_KAFKA_ASKED && is_about(question, wanted))
 	{
 		result = question->answer == EVS_KAFKA_ALLOWED ? 0 : EACCES;
 		question->answer = EVS_KAFKA_FREE;
