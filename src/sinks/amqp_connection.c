@@ -45,7 +45,7 @@ evs_amqp_connection_begin(EvsAmqp *sink)
 	sink->state = EVS_AMQP_AWAIT_START;
 	sink->frame_max = EVS_AMQP_FRAME_MAX;
 	sink->channel_deadline = 0;
-	sink->paused = false;
+	sink->paused = 0;
 	sink->proven = false;
 	sink->link.beat_us = 0;
 	memset(&sink->returned, 0, sizeof(sink->returned));
@@ -270,6 +270,7 @@ on_channel_close(EvsAmqp *sink, EvsAmqpReader *reader)
 	evs_amqp_add_method(&sink->link.out, EVS_AMQP_CHANNEL, EVS_AMQP_CHANNEL_CLOSE_OK);
 	memset(&sink->returned, 0, sizeof(sink->returned));
 	evs_amqp_confirm_channel_closed(sink, code, text);
+	sink->paused &= ~EVS_AMQP_PAUSE_FLOW;	/* it was that channel's */
 	sink->channel_deadline = now_us(sink) + sink->host->timeout_ms * INT64_C(1000);
 	open_channel(sink);
 }
@@ -277,19 +278,20 @@ on_channel_close(EvsAmqp *sink, EvsAmqpReader *reader)
 /* --- from channel and connection --- */
 
 static void
-pause_sending(EvsAmqp *sink, EvsAmqpString why)
+pause_sending(EvsAmqp *sink, EvsAmqpPause what, EvsAmqpString why)
 {
-	if (!sink->paused)
+	if (sink->paused == 0)
 		sink->paused_at = now_us(sink);
-	sink->paused = true;
+	sink->paused |= what;
 	evs_amqp_copy_text(why, sink->paused_why, sizeof(sink->paused_why));
 }
 
 static void
-resume_sending(EvsAmqp *sink)
+resume_sending(EvsAmqp *sink, EvsAmqpPause what)
 {
-	sink->paused = false;
-	sink->resumed_at = now_us(sink);
+	sink->paused &= ~what;
+	if (sink->paused == 0)
+		sink->resumed_at = now_us(sink);
 }
 
 static void
@@ -303,9 +305,9 @@ on_flow(EvsAmqp *sink, EvsAmqpReader *reader)
 	if (reader->failed)
 		return;
 	if (active)
-		resume_sending(sink);
+		resume_sending(sink, EVS_AMQP_PAUSE_FLOW);
 	else
-		pause_sending(sink, why);
+		pause_sending(sink, EVS_AMQP_PAUSE_FLOW, why);
 	frame = evs_amqp_begin_method(out, EVS_AMQP_CHANNEL, EVS_AMQP_CHANNEL_FLOW_OK);
 	evs_amqp_add(out, active, 1);
 	evs_amqp_end_frame(out, frame);
@@ -409,9 +411,9 @@ on_connection_method(EvsAmqp *sink, uint32_t method, EvsAmqpReader *reader)
 	if (method == EVS_AMQP_CONNECTION_CLOSE)
 		on_connection_close(sink, reader);
 	else if (method == EVS_AMQP_CONNECTION_BLOCKED)
-		pause_sending(sink, evs_amqp_read_short(reader));
+		pause_sending(sink, EVS_AMQP_PAUSE_BLOCKED, evs_amqp_read_short(reader));
 	else if (method == EVS_AMQP_CONNECTION_UNBLOCKED)
-		resume_sending(sink);
+		resume_sending(sink, EVS_AMQP_PAUSE_BLOCKED);
 	else if (!on_answer(sink, method, reader))
 		unexpected(sink);
 }

@@ -56,6 +56,13 @@ typedef struct EvsAmqpReturn
 	uint64_t	left;			/* bytes of the body */
 } EvsAmqpReturn;
 
+/* Bits: both may be at once. */
+typedef enum EvsAmqpPause
+{
+	EVS_AMQP_PAUSE_BLOCKED = 1,	/* the connection */
+	EVS_AMQP_PAUSE_FLOW = 2		/* the channel */
+} EvsAmqpPause;
+
 typedef struct EvsAmqp
 {
 	const evs_sink_host *host;
@@ -72,7 +79,7 @@ typedef struct EvsAmqp
 	bool		proven;			/* the server takes messages: many may be in flight */
 	uint64_t	careful_until;	/* a serial number: those before it are sent alone */
 
-	bool		paused;			/* the server wants nothing now */
+	int			paused;			/* why the server wants nothing now; 0: it does */
 	int64_t		paused_at;
 	int64_t		resumed_at;		/* when it last took messages again */
 	char		paused_why[128];

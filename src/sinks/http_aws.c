@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "http_aws.h"
+#include "http_cloud.h"
 #include "http_sigv4.h"
 
 /* ---- region and endpoint ---- */
@@ -148,7 +149,8 @@ make_endpoint(EvsHttpReader *reader, const char *name, const char *endpoint)
 		return evs_http_fail(reader, "out of memory");
 	if (strpbrk(aws->endpoint, "{}?#") != NULL)
 		return evs_http_fail(reader, "setting \"%s\" must not have a query, a fragment or places to fill in", name);
-	if (!evs_http_read_url(reader, name, aws->endpoint))
+	if (!evs_http_read_url(reader, name, aws->endpoint) ||
+		!evs_cloud_require_tls(reader, name, &reader->config->to))
 		return false;
 	aws->host = host_header(&reader->config->to);
 	return aws->host != NULL || evs_http_fail(reader, "out of memory");

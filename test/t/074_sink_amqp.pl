@@ -180,6 +180,11 @@ for (
 		is_in_order("$what, $code: in order", $run->{log_of}{taken}, 200, 77);
 		is_deeply($run->{log_of}{violation}, undef, "$what, $code: the client is right");
 	}
+
+	# what a channel is told to wait for ends with it
+	$run = with_double([ '--poison=77:406:channel', '--flow', '--ack=5' ]);
+	is($run->{delivered}, 199, 'a channel that takes no messages is closed: the next one takes them') or diag($run->{out});
+	is($run->{count}{retry_sink} // 0, 0, 'and nobody waits');
 }
 
 # The same until it has said what comes of a message.

@@ -105,7 +105,8 @@ foreach my $profile (grep { $_ ne 'aws-nothing' } sort keys %destination)
 	refused($profile, { endpoint => 'https://x/?a=b' }, qr/^setting "endpoint" must not have a query/);
 	refused($profile, {}, qr/^the profile "$profile" of the http sink cannot send the format "$_"$/, { format => $_ })
 	  for qw(cloudevents-batch cloudevents-binary);
-	refused($profile, { endpoint => 'http://x/', 'tls.ca_file' => '/x' }, qr/^setting "tls.ca_file" needs a url/);
+	refused($profile, { endpoint => 'http://127.0.0.1/', 'tls.ca_file' => '/x' }, qr/^setting "tls.ca_file" needs a url/);
+	refused($profile, { endpoint => 'http://x/' }, qr/^setting "endpoint" must begin with https/);
 }
 refused('aws-eventbridge', { region => undef }, qr/^setting "region" is missing$/);
 refused('aws-eventbridge', { 'resources.0' => '{x}' }, qr/^setting "resources.0" can have the places/);

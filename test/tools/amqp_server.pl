@@ -31,6 +31,7 @@ my %option = (
 	nack => '0-0',             # publications with these numbers are not taken
 	return => '0-0',           # they come back, and are acknowledged
 	poison => '',              # POSITION:CODE:WHAT: closes the channel or connection whenever it comes
+	flow => 0,                 # before a channel is closed for it, the client is told to send nothing on it
 	block => 0,                # behind this publication nothing is read until --unblock is there
 	unblock => '',             # a file
 	garbage => '',             # WHAT, instead of the first acknowledgement; see below
@@ -42,7 +43,7 @@ my %option = (
 	slow => 0,                 # so many milliseconds between reads of 64 kB
 	mute => 0,                 # no heartbeats, and nothing else behind this publication
 );
-GetOptions(\%option, 'log=s', 'ack=i', 'nack=s', 'return=s', 'poison=s', 'block=i', 'unblock=s', 'garbage=s',
+GetOptions(\%option, 'log=s', 'ack=i', 'nack=s', 'return=s', 'poison=s', 'flow', 'block=i', 'unblock=s', 'garbage=s',
 	'greeting=s', 'chop', 'frame_max=i', 'heartbeat=i', 'mechanisms=s', 'slow=i', 'mute=i')
   or die "usage: amqp_server.pl --log FILE [option...]\n";
 
@@ -218,6 +219,7 @@ sub published
 	if ($option{poison} =~ /^(\d+):(\d+):(\w+)$/ && $1 == $position)
 	{
 		@waiting = ();
+		method(1, 20, 20, pack 'C', 0) if $option{flow};
 		return if $closing = method(($3 eq 'channel' ? (1, 20, 40) : (0, 10, 50)), pack('n', $2) . short('POISON') . pack('nn', 60, 40)) || 1;
 	}
 	if ($option{garbage} && !$garbage_sent++)
@@ -271,6 +273,7 @@ my %methods = (
 	'10.40' => sub { method(0, 10, 41, short('')) },
 	'10.51' => sub { $lost = 1 },
 	'20.10' => sub { note('channel'); ($tag, $closing) = (0, 0); method(1, 20, 11, long('')) },
+	'20.21' => sub { violation('channel.flow-ok') unless $option{flow} },
 	'20.41' => sub { violation('channel.close-ok') unless $closing },
 	'85.10' => sub { method(1, 85, 11) },
 	'60.40' => \&publish,
