@@ -31,24 +31,15 @@
 const char *
 evs_amqp_fill(const char *pattern, const char *topic, char filled[EVS_AMQP_SHORT_MAX + 1])
 {
-	size_t		length = 0;
-	size_t		topic_length = strlen(topic);
-
-	while (*pattern != '\0')
+	switch (evs_sink_fill_topic(pattern, topic, filled, EVS_AMQP_SHORT_MAX + 1))
 	{
-		bool		is_topic = strncmp(pattern, "{topic}", 7) == 0;
-		size_t		n = is_topic ? topic_length : 1;
-
-		if (!is_topic && (*pattern == '{' || *pattern == '}'))
+		case EVS_SINK_STRAY_BRACE:
 			return "has a brace: only {topic} can be filled in";
-		if (length + n > EVS_AMQP_SHORT_MAX)
+		case EVS_SINK_TOO_LONG:
 			return "is longer than 255 bytes";
-		memcpy(filled + length, is_topic ? topic : pattern, n);
-		length += n;
-		pattern += is_topic ? 7 : 1;
+		default:
+			return NULL;
 	}
-	filled[length] = '\0';
-	return NULL;
 }
 
 /* --- properties --- */

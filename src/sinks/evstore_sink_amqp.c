@@ -261,7 +261,6 @@ static int
 wait_fd(void *state, short *events, int *timeout_ms)
 {
 	EvsAmqp    *sink = state;
-	int64_t		now = now_us(sink);
 	int64_t		until;
 	int64_t		other = next_deadline(sink);
 	int			fd;
@@ -269,10 +268,7 @@ wait_fd(void *state, short *events, int *timeout_ms)
 	evs_sink_link_wait(&sink->link, !evs_sink_flight_is_empty(&sink->flight), &fd, events, &until);
 	if (other < until)
 		until = other;
-	if (evs_sink_flight_has_results(&sink->flight) || until <= now)
-		*timeout_ms = 0;
-	else
-		*timeout_ms = until == INT64_MAX ? -1 : (int) ((until - now + 999) / 1000);
+	*timeout_ms = evs_sink_flight_timeout(&sink->flight, until);
 	return fd;
 }
 

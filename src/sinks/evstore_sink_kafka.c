@@ -393,7 +393,6 @@ static int
 wait_fd(void *state, short *events, int *timeout_ms)
 {
 	EvsKafka   *sink = state;
-	int64_t		now = evs_kafka_now(sink);
 	int64_t		until = deadline(sink);
 
 	if (sink->phase == EVS_KAFKA_ASKING && sink->ask_at < until)
@@ -401,11 +400,9 @@ wait_fd(void *state, short *events, int *timeout_ms)
 	*events = POLLIN;
 	if (until < sink->watch_at)
 		until = sink->watch_at;
-	if (evs_sink_flight_has_results(&sink->flight) || until <= now ||
-		(sink->phase == EVS_KAFKA_CLOSED && is_wanted(sink)))
-		*timeout_ms = 0;
-	else
-		*timeout_ms = until == INT64_MAX ? -1 : (int) ((until - now + 999) / 1000);
+	if (sink->phase == EVS_KAFKA_CLOSED && is_wanted(sink))
+		until = 0;
+	*timeout_ms = evs_sink_flight_timeout(&sink->flight, until);
 	return sink->net.wake_fd;
 }
 

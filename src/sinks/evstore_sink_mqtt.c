@@ -299,17 +299,13 @@ static int
 wait_fd(void *state, short *events, int *timeout_ms)
 {
 	EvsMqtt    *sink = state;
-	int64_t		now = now_us(sink);
 	int64_t		until;
 	int			fd;
 
 	evs_sink_link_wait(&sink->link, wants_connection(sink), &fd, events, &until);
 	if (evs_sink_link_is_up(&sink->link) && ack_deadline(sink) < until)
 		until = ack_deadline(sink);
-	if (evs_sink_flight_has_results(&sink->flight) || until <= now)
-		*timeout_ms = 0;
-	else
-		*timeout_ms = until == INT64_MAX ? -1 : (int) ((until - now + 999) / 1000);
+	*timeout_ms = evs_sink_flight_timeout(&sink->flight, until);
 	return fd;
 }
 

@@ -354,7 +354,6 @@ static int
 wait_fd(void *state, short *events, int *timeout_ms)
 {
 	EvsNats    *sink = state;
-	int64_t		now = now_us(sink);
 	int64_t		until;
 	int64_t		other = evs_sink_flight_deadline(&sink->flight);
 	int			fd;
@@ -364,10 +363,7 @@ wait_fd(void *state, short *events, int *timeout_ms)
 		until = other;
 	if (sink->sync.phase != EVS_NATS_SYNC_NONE && sink->sync.deadline < until)
 		until = sink->sync.deadline;
-	if (evs_sink_flight_has_results(&sink->flight) || until <= now)
-		*timeout_ms = 0;
-	else
-		*timeout_ms = until == INT64_MAX ? -1 : (int) ((until - now + 999) / 1000);
+	*timeout_ms = evs_sink_flight_timeout(&sink->flight, until);
 	return fd;
 }
 

@@ -28,24 +28,15 @@ check_topic(const char *name)
 const char *
 evs_kafka_fill_topic(const char *pattern, const char *topic, char *name)
 {
-	size_t		length = 0;
-	size_t		topic_length = strlen(topic);
-
-	while (*pattern != '\0')
+	switch (evs_sink_fill_topic(pattern, topic, name, EVS_KAFKA_TOPIC_MAX + 1))
 	{
-		bool		is_topic = strncmp(pattern, "{topic}", 7) == 0;
-		size_t		n = is_topic ? topic_length : 1;
-
-		if (!is_topic && (*pattern == '{' || *pattern == '}'))
+		case EVS_SINK_STRAY_BRACE:
 			return "only {topic} can be filled in";
-		if (length + n > EVS_KAFKA_TOPIC_MAX)
+		case EVS_SINK_TOO_LONG:
 			return "the topic has more than 249 characters";
-		memcpy(name + length, is_topic ? topic : pattern, n);
-		length += n;
-		pattern += is_topic ? 7 : 1;
+		default:
+			return check_topic(name);
 	}
-	name[length] = '\0';
-	return check_topic(name);
 }
 
 /* --- what can be sent at all --- */

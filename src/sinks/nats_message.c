@@ -42,24 +42,15 @@ check_subject(const char *subject)
 const char *
 evs_nats_fill_subject(const char *pattern, const char *topic, char *subject, size_t size)
 {
-	size_t		length = 0;
-	size_t		topic_length = strlen(topic);
-
-	while (*pattern != '\0')
+	switch (evs_sink_fill_topic(pattern, topic, subject, size))
 	{
-		bool		is_topic = strncmp(pattern, "{topic}", 7) == 0;
-		size_t		n = is_topic ? topic_length : 1;
-
-		if (!is_topic && (*pattern == '{' || *pattern == '}'))
+		case EVS_SINK_STRAY_BRACE:
 			return "only {topic} can be filled in";
-		if (length + n >= size)
+		case EVS_SINK_TOO_LONG:
 			return "the subject is too long";
-		memcpy(subject + length, is_topic ? topic : pattern, n);
-		length += n;
-		pattern += is_topic ? 7 : 1;
+		default:
+			return check_subject(subject);
 	}
-	subject[length] = '\0';
-	return check_subject(subject);
 }
 
 /* --- headers --- */

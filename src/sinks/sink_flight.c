@@ -230,3 +230,13 @@ evs_sink_flight_deadline(evs_sink_flight *flight)
 	}
 	return INT64_MAX;
 }
+
+int
+evs_sink_flight_timeout(const evs_sink_flight *flight, int64_t until)
+{
+	int64_t		now = flight->host->now_us(flight->host->ctx);
+
+	if (evs_sink_flight_has_results(flight) || until <= now)
+		return 0;
+	return until == INT64_MAX ? -1 : (int) ((until - now + 999) / 1000);
+}

@@ -95,6 +95,9 @@ extern int	evs_sink_flight_take(evs_sink_flight *flight, evs_sink_result *result
 /* When the first of those that are sent is overdue; INT64_MAX: none is. */
 extern int64_t evs_sink_flight_deadline(evs_sink_flight *flight);
 
+/* For wait_fd(): how long to wait, in ms, until this time at the latest; not at all for results. */
+extern int	evs_sink_flight_timeout(const evs_sink_flight *flight, int64_t until);
+
 static inline evs_sink_slot *
 evs_sink_flight_slot(const evs_sink_flight *flight, uint64_t serial)
 {

@@ -124,6 +124,29 @@ make_room(evs_sink_buffer *buffer, size_t more)
 	return true;
 }
 
+evs_sink_filled
+evs_sink_fill_topic(const char *pattern, const char *topic, char *filled, size_t size)
+{
+	size_t		length = 0;
+	size_t		topic_length = strlen(topic);
+
+	while (*pattern != '\0')
+	{
+		bool		is_topic = strncmp(pattern, "{topic}", 7) == 0;
+		size_t		n = is_topic ? topic_length : 1;
+
+		if (!is_topic && (*pattern == '{' || *pattern == '}'))
+			return EVS_SINK_STRAY_BRACE;
+		if (length + n >= size)
+			return EVS_SINK_TOO_LONG;
+		memcpy(filled + length, is_topic ? topic : pattern, n);
+		length += n;
+		pattern += is_topic ? 7 : 1;
+	}
+	filled[length] = '\0';
+	return EVS_SINK_FILLED;
+}
+
 void
 evs_sink_add(evs_sink_buffer *buffer, const void *data, size_t length)
 {

@@ -32,6 +32,17 @@ extern int	evs_sink_get_int(const evs_sink_settings *settings, const char *name,
 extern int	evs_sink_get_bool(const evs_sink_settings *settings, const char *name, bool otherwise,
 							  bool *value, char *error, size_t size);
 
+/* What became of a pattern. */
+typedef enum evs_sink_filled
+{
+	EVS_SINK_FILLED,
+	EVS_SINK_STRAY_BRACE,		/* one that is not of {topic} */
+	EVS_SINK_TOO_LONG
+} evs_sink_filled;
+
+/* The pattern with the topic in the place of {topic}; size is with the zero byte. */
+extern evs_sink_filled evs_sink_fill_topic(const char *pattern, const char *topic, char *filled, size_t size);
+
 /* A buffer that grows.  Out of memory shows in failed, and nothing is added any more. */
 typedef struct evs_sink_buffer
 {
