@@ -16,6 +16,7 @@ use lib $FindBin::Bin;
 use EvsBroker;
 use EvsSend;
 use EvsTest 'poll';
+use JSON::PP ();
 use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -441,6 +442,12 @@ for my $mode ('false', 'true')
 	is_whole("transactional $mode: all there, in order" . ($mode eq 'true' ? ', once' : ''), $broker->{brokers}, $topic, $n, $mode eq 'true');
 }
 
+# ---- from a store ----
+
+is(send_from_store(500, 'kafka', { brokers => $broker->{brokers}, transactional => JSON::PP::true },
+		{ topic => 'store', format => 'cloudevents-binary', in_flight => 100 }),
+	500, 'a relay of a store sends all');
+is_whole('and it is there, in order, once', $broker->{brokers}, 'store', 500, 1);
 end_peer($broker);
 
 # ---- credentials, encryption ----

@@ -248,7 +248,7 @@ for my $long (0, 1)
 
 # A message takes longer than a request may, but its parts do not.
 {
-	my $run = with_double([ '--slow=10' ], '--messages=1', '--size=24000000', '--timeout=2000');
+	my $run = with_double([ '--slow=20' ], '--messages=1', '--size=24000000', '--timeout=6000');
 	is($run->{status}, 0, 'a long message to a slow server') or diag($run->{out});
 	ok(!$run->{count}{retry_sink}, 'is not given up');
 }
@@ -528,5 +528,14 @@ $rabbit->new_queue('kill');
 	is($run->{status}, 0, 'the server is stopped, short of memory, killed: all delivered') or diag($run->{out});
 	is_whole('the server is stopped, short of memory, killed: all there, in order', 'kill', $n);
 }
+
+# ---- from a store ----
+
+$rabbit->new_queue('store');
+is(send_from_store(500, 'amqp',
+		{ url => "amqp://127.0.0.1:$rabbit->{port}", exchange => 'store', user => 'evs', password => { secret => 'pw' } },
+		{ topic => '{stream}', in_flight => 100 }, pw => 'right password'),
+	500, 'a relay of a store sends all');
+is_in_order('and it is there, in order', [ map { $_->{headers}{'Evstore-Position'} } $rabbit->take('store') ], 500);
 
 done_testing();

@@ -624,6 +624,15 @@ SKIP:
 		}
 	}
 
+	# From a store.
+	$keep->('store');
+	is(send_from_store(500, 'mqtt', { url => "mqtt://localhost:$server{port}", qos => 2 },
+			{ topic => 'store/{stream}', format => 'raw', in_flight => 100 }),
+		500, 'a relay of a store sends all');
+	is(check_arrivals('and it is there, in order', 500, map { [ m{^store/order-(\d)\|\{"n": (\d+)\}$} ? ($2, $1) : () ] }
+				$all->('store', 'store', 2, '%t|%p')),
+		0, 'each once');
+
 	# What mosquitto_sub sees of a message.
 	$keep->('look');
 	harness('--messages=1', '--format=cloudevents-binary', '--topic=look', @to, 'retain:=true', 'message_expiry:=1000', 'properties.site=north');

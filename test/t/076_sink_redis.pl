@@ -586,4 +586,10 @@ for my $key ('relay', 'relay-slow')
 	is_whole("$key: once and in order", $n, entries($key));
 }
 
+# ---- from a store ----
+
+is(send_from_store(500, 'redis', { url => "redis://localhost:$redis->{port}", stream => 'store' }, { in_flight => 100 }), 500,
+	'a relay of a store sends all');
+is_whole('and it is there, once and in order', 500, entries('store'));
+
 done_testing();

@@ -12,11 +12,13 @@ use Cwd 'abs_path';
 use Exporter 'import';
 use File::Basename 'dirname';
 use IPC::Run;
+use JSON::PP ();
 use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(sink_module harness start_harness wait_for_pause go_on finish_harness start_program adopt_program end_program);
+our @EXPORT = qw(sink_module harness start_harness wait_for_pause go_on finish_harness start_program adopt_program end_program
+  send_from_store);
 
 my $root = abs_path(dirname(__FILE__) . '/../..');
 my %programs;
@@ -132,6 +134,26 @@ sub end_program
 	waitpid $pid, 0;
 	delete $programs{$pid};
 	return;
+}
+
+# What a relay of a real store sends: so many events {"n": 1} and on, of ten streams, whose
+# positions are the same numbers.  Returns how many the sink says have arrived.
+sub send_from_store
+{
+	my ($n, $sink, $config, $options, %secrets) = @_;
+	require EvsTest;
+	my $node = EvsTest::new_node("store_$sink");
+	my $store = EvsTest::session($node, EvsTest::new_store($node, 'store'));
+	my ($json, $sent) = (JSON::PP->new->canonical, 0);
+
+	$store->query("SET evstore.egress_allow = 'localhost, 127.0.0.1, ::1'");
+	$store->query("SELECT evstore.create_secret('$_', '$secrets{$_}')") for sort keys %secrets;
+	$store->query("SELECT evstore.append('order-' || n % 10, 'Noted', jsonb_build_object('n', n)) FROM generate_series(1, $n) AS n");
+	$store->query(sprintf "SELECT evstore.create_relay('there', '%s', '%s', options => '%s')", $sink, map { $json->encode($_) } $config, $options);
+	EvsTest::poll(sub { $sent += $store->query("SELECT evstore.run_relay('there')"); return $sent >= $n });
+	$store->close;
+	$node->stop('immediate');
+	return $sent;
 }
 
 END
