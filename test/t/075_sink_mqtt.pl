@@ -736,7 +736,8 @@ SKIP:
 	is(harness('--messages=10', '--topic=x', @to)->{status}, 0, 'a second process with the same id');
 	finish_harness($run);
 	is($run->{status}, 0, 'the first goes on when it has gone');
-	cmp_ok($run->{count}{retry_sink}, '>', 0, 'which was an outage');
+	# whether something was in flight at that moment is chance
+	ok(poll(sub { slurp_file($server{log}) =~ /already connected, closing old connection/ }), 'which had lost its connection to it');
 
 	# ---- limits, credentials, rights ----
 

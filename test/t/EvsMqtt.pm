@@ -32,7 +32,7 @@ my $nfiles = 0;
 
 # ---- mosquitto ----
 
-# Returns {pid, port}.  What was there on this port before is there again.
+# Returns {pid, port, log}.  What was there on this port before is there again.
 sub start_mosquitto
 {
 	my ($program, %opt) = @_;
@@ -52,7 +52,7 @@ END
 	poll(sub { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") || !EvsTest::is_running($pid) })
 	  && EvsTest::is_running($pid)
 	  or die "mosquitto does not start: " . (-e "$base/log" ? slurp_file("$base/log") : '');
-	return { pid => $pid, port => $port };
+	return { pid => $pid, port => $port, log => "$base/log" };
 }
 
 # The server is to keep messages of these topics for a reader of this name.
