@@ -36,6 +36,11 @@
 extern PGDLLEXPORT void _PG_init(void);
 #endif
 
+/* 18 writes it before the declaration, and not behind it */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* 18 lets a module name itself in pg_get_loaded_modules() */
 #if PG_VERSION_NUM >= 180000
 #define EVS_MODULE_MAGIC(name_, version_) \

@@ -114,7 +114,7 @@ parse(const char *json, Jsonb **document, int *sqlstate)
 	return problem;
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 throw_not_json(int index, const char *field, const char *reason)
 {
 	StringInfoData detail;

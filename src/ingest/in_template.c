@@ -25,7 +25,7 @@ struct EvsInTemplate
 	Part		parts[FLEXIBLE_ARRAY_MEMBER];
 };
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 throw_invalid(const char *argument, const char *reason)
 {
 	ereport(ERROR,

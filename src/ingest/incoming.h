@@ -12,6 +12,7 @@
 #include "utils/jsonb.h"
 
 #include "stream/batch.h"
+#include "compat.h"
 
 /* Bytes that should be UTF-8, if they are text at all. */
 typedef struct EvsBytes
@@ -93,6 +94,6 @@ extern const char *evs_in_attribute_text(const EvsInAttributes *attributes, cons
  * What is wrong with a payload, and with one attribute or member of it: VS005.  The
  * index is that of the event in the payload, from 0.
  */
-extern void evs_in_throw(int index, const char *field, const char *fmt,...) pg_attribute_printf(3, 4) pg_attribute_noreturn();
+pg_noreturn extern void evs_in_throw(int index, const char *field, const char *fmt,...) pg_attribute_printf(3, 4);
 
 #endif							/* EVSTORE_INCOMING_H */

@@ -42,7 +42,7 @@ evs_in_format_parse(const char *name)
 
 /* ---- options ---- */
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 throw_invalid(const char *name, const char *reason)
 {
 	StringInfoData detail;
