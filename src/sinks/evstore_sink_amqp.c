@@ -186,17 +186,9 @@ watch_time(EvsAmqp *sink)
 static int
 validate(const evs_sink_host *host, const evs_sink_settings *settings, char *error, size_t size)
 {
-	EvsAmqpConfig *config = malloc(sizeof(*config));
-	int			rc;
+	EvsAmqpConfig config;
 
-	if (config == NULL)
-	{
-		snprintf(error, size, "out of memory");
-		return -1;
-	}
-	rc = evs_amqp_config_read(config, host, settings, error, size);
-	free(config);
-	return rc;
+	return evs_amqp_config_read(&config, host, settings, error, size);
 }
 
 static void

@@ -213,17 +213,9 @@ pump(EvsMqtt *sink)
 static int
 validate(const evs_sink_host *host, const evs_sink_settings *settings, char *error, size_t size)
 {
-	EvsMqttConfig *config = malloc(sizeof(*config));
-	int			rc;
+	EvsMqttConfig config;
 
-	if (config == NULL)
-	{
-		snprintf(error, size, "out of memory");
-		return -1;
-	}
-	rc = evs_mqtt_config_read(config, host, settings, error, size);
-	free(config);
-	return rc;
+	return evs_mqtt_config_read(&config, host, settings, error, size);
 }
 
 static void

@@ -213,17 +213,9 @@ static const EvsNatsEvents client_events = {on_message, on_error, on_lost};
 static int
 validate(const evs_sink_host *host, const evs_sink_settings *settings, char *error, size_t size)
 {
-	EvsNatsConfig *config = malloc(sizeof(*config));
-	int			rc;
+	EvsNatsConfig config;
 
-	if (config == NULL)
-	{
-		snprintf(error, size, "out of memory");
-		return -1;
-	}
-	rc = evs_nats_config_read(config, host, settings, error, size);
-	free(config);
-	return rc;
+	return evs_nats_config_read(&config, host, settings, error, size);
 }
 
 static void

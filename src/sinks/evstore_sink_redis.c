@@ -78,17 +78,9 @@ pump(EvsRedis *sink)
 static int
 validate(const evs_sink_host *host, const evs_sink_settings *settings, char *error, size_t size)
 {
-	EvsRedisConfig *config = malloc(sizeof(*config));
-	int			rc;
+	EvsRedisConfig config;
 
-	if (config == NULL)
-	{
-		snprintf(error, size, "out of memory");
-		return -1;
-	}
-	rc = evs_redis_config_read(config, host, settings, error, size);
-	free(config);
-	return rc;
+	return evs_redis_config_read(&config, host, settings, error, size);
 }
 
 static void

@@ -293,6 +293,25 @@ evs_aws_destination(EvsHttpRequest *request, const evs_sink_message *message, ev
 	return !buffer->failed || evs_http_no_memory(request);
 }
 
+bool
+evs_aws_end_body(EvsHttpRequest *request,
+				 void (*add) (evs_sink_buffer *body, const evs_sink_buffer *destination))
+{
+	evs_sink_buffer *body = &request->body;
+	evs_sink_buffer destination = {0};
+	bool		ok = evs_aws_destination(request, request->message, &destination);
+
+	if (ok)
+	{
+		add(body, &destination);
+		request->data = body->data;
+		request->length = body->length;
+		ok = !body->failed || evs_http_no_memory(request);
+	}
+	evs_sink_buffer_free(&destination);
+	return ok;
+}
+
 static bool
 ends_with_fifo(const char *name)
 {

@@ -82,6 +82,13 @@ extern bool evs_aws_sign(EvsHttpRequest *request);
 extern bool evs_aws_destination(EvsHttpRequest *request, const evs_sink_message *message,
 								evs_sink_buffer *buffer);
 
+/*
+ * The end of a body that says once where all its messages go: add() writes that, and
+ * what closes the body.  false with a result.
+ */
+extern bool evs_aws_end_body(EvsHttpRequest *request,
+							 void (*add) (evs_sink_buffer *body, const evs_sink_buffer *destination));
+
 /* Does the name of the destination end with .fifo? */
 extern bool evs_aws_is_fifo(const EvsHttpRequest *request, const evs_sink_message *message);
 

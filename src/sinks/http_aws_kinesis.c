@@ -89,23 +89,11 @@ end(EvsHttpRequest *request)
 	evs_sink_add(&request->body, "],", 2);
 }
 
-static bool
-add_stream(EvsHttpRequest *request)
+static void
+add_stream(evs_sink_buffer *body, const evs_sink_buffer *stream)
 {
-	evs_sink_buffer *body = &request->body;
-	evs_sink_buffer stream = {0};
-	bool		ok = evs_aws_destination(request, request->message, &stream);
-
-	if (ok)
-	{
-		evs_aws_add_member(body, strncmp(stream.data, "arn:", 4) == 0 ? "StreamARN" : "StreamName", stream.data);
-		evs_sink_add(body, "}", 1);
-		request->data = body->data;
-		request->length = body->length;
-		ok = !body->failed || evs_http_no_memory(request);
-	}
-	evs_sink_buffer_free(&stream);
-	return ok;
+	evs_aws_add_member(body, strncmp(stream->data, "arn:", 4) == 0 ? "StreamARN" : "StreamName", stream->data);
+	evs_sink_add(body, "}", 1);
 }
 
 static bool
@@ -114,7 +102,7 @@ make(EvsHttpRequest *request, int n)
 	static const EvsHttpEntries entries = {begin, add, end, evs_aws_goes_with};
 
 	return evs_http_make_entries(request, n, &entries, &evs_aws(request)->limits) &&
-		add_stream(request) && evs_aws_add_headers(request);
+		evs_aws_end_body(request, add_stream) && evs_aws_add_headers(request);
 }
 
 static void

@@ -139,22 +139,10 @@ end(EvsHttpRequest *request)
 	evs_sink_add_string(&request->body, "&TopicArn=");
 }
 
-static bool
-add_topic(EvsHttpRequest *request)
+static void
+add_topic(evs_sink_buffer *body, const evs_sink_buffer *arn)
 {
-	evs_sink_buffer *body = &request->body;
-	evs_sink_buffer arn = {0};
-	bool		ok = evs_aws_destination(request, request->message, &arn);
-
-	if (ok)
-	{
-		evs_http_add_uri_bytes(body, arn.data, arn.length);
-		request->data = body->data;
-		request->length = body->length;
-		ok = !body->failed || evs_http_no_memory(request);
-	}
-	evs_sink_buffer_free(&arn);
-	return ok;
+	evs_http_add_uri_bytes(body, arn->data, arn->length);
 }
 
 static bool
@@ -163,7 +151,7 @@ make(EvsHttpRequest *request, int n)
 	static const EvsHttpEntries entries = {begin, add, end, evs_aws_goes_with};
 
 	return evs_http_make_entries(request, n, &entries, &evs_aws(request)->limits) &&
-		add_topic(request) && evs_aws_add_headers(request);
+		evs_aws_end_body(request, add_topic) && evs_aws_add_headers(request);
 }
 
 /* ---- the answer ---- */

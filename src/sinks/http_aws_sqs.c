@@ -117,23 +117,11 @@ end(EvsHttpRequest *request)
 	evs_sink_add(&request->body, "],", 2);
 }
 
-static bool
-add_queue(EvsHttpRequest *request)
+static void
+add_queue(evs_sink_buffer *body, const evs_sink_buffer *url)
 {
-	evs_sink_buffer *body = &request->body;
-	evs_sink_buffer url = {0};
-	bool		ok = evs_aws_destination(request, request->message, &url);
-
-	if (ok)
-	{
-		evs_aws_add_member(body, "QueueUrl", url.data);
-		evs_sink_add(body, "}", 1);
-		request->data = body->data;
-		request->length = body->length;
-		ok = !body->failed || evs_http_no_memory(request);
-	}
-	evs_sink_buffer_free(&url);
-	return ok;
+	evs_aws_add_member(body, "QueueUrl", url->data);
+	evs_sink_add(body, "}", 1);
 }
 
 static bool
@@ -142,7 +130,7 @@ make(EvsHttpRequest *request, int n)
 	static const EvsHttpEntries entries = {begin, add, end, evs_aws_goes_with};
 
 	return evs_http_make_entries(request, n, &entries, &evs_aws(request)->limits) &&
-		add_queue(request) && evs_aws_add_headers(request);
+		evs_aws_end_body(request, add_queue) && evs_aws_add_headers(request);
 }
 
 /* ---- the answer: entries that were taken, and others, by their ids ---- */

@@ -43,7 +43,6 @@ add_server(EvsNatsClient *client, const char *url)
 			return;
 	if (client->link.host->egress_allowed(client->link.host->ctx, server.host, NULL, server.port) != 1)
 		return;
-	server.configured = false;
 	server.tls = client->link.servers[client->link.current].tls;
 	client->link.servers[client->link.nservers++] = server;
 }

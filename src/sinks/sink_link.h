@@ -27,7 +27,6 @@ typedef struct evs_sink_server
 	char		host[EVS_SINK_HOST_MAX];
 	int			port;
 	bool		tls;			/* by the scheme of its URL */
-	bool		configured;		/* not one that another server told of */
 } evs_sink_server;
 
 /* What the URLs of a protocol begin with; the last one has no name. */

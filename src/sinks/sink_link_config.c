@@ -25,7 +25,6 @@ evs_sink_parse_server(const char *url, const evs_sink_scheme *schemes, evs_sink_
 	const char *end = strstr(url, "://");
 
 	memset(server, 0, sizeof(*server));
-	server->configured = true;
 	server->port = schemes->port;
 	if (end != NULL)
 	{
