@@ -41,6 +41,7 @@ typedef struct EvsWorkerSlot
 	uint32		generation;
 	EvsWorkerState state;
 	int			pid;			/* 0 = no process */
+	int			left_pid;		/* of the last one, which may still be ending; 0 = none */
 	int			procno;
 	int			failures;		/* in a row */
 	TimestampTz started_at;

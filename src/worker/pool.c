@@ -418,7 +418,8 @@ evs_pool_has_processes(EvsSharedDatabase *database)
 
 	LWLockAcquire(&evs_shmem()->lock, LW_SHARED);
 	for (int i = 0; i < evs_shmem()->npool; i++)
-		result |= pool[i].database == database->oid && is_there(&pool[i]);
+		result |= (pool[i].database == database->oid && is_there(&pool[i])) ||
+			evs_worker_is_ending(&pool[i].worker, database->oid);
 	LWLockRelease(&evs_shmem()->lock);
 	return result;
 }

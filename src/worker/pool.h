@@ -16,7 +16,7 @@ extern void evs_pool_manage(EvsSharedDatabase *database, bool look);
 /* Have all workers of a database end. */
 extern void evs_pool_stop(EvsSharedDatabase *database);
 
-/* Is any of them there still? */
+/* Is any of them there still, if only to exit? */
 extern bool evs_pool_has_processes(EvsSharedDatabase *database);
 
 #endif							/* EVSTORE_POOL_H */

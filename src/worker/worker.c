@@ -20,6 +20,7 @@
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -69,6 +70,14 @@ evs_worker_look(const EvsWorkerSlot *slot)
 	copy = *slot;
 	unlock_area();
 	return copy;
+}
+
+bool
+evs_worker_is_ending(const EvsWorkerSlot *slot, Oid database)
+{
+	PGPROC	   *proc = slot->left_pid == 0 ? NULL : BackendPidGetProc(slot->left_pid);
+
+	return proc != NULL && proc->databaseId == database;
 }
 
 const char *
@@ -308,6 +317,7 @@ give_slot_back(int code, Datum arg)
 	if (slot->generation == my_order.generation && slot->pid == MyProcPid)
 	{
 		slot->pid = 0;
+		slot->left_pid = MyProcPid;
 		if (slot->state == EVS_WORKER_RUNNING || slot->state == EVS_WORKER_STARTING)
 		{
 			slot->state = EVS_WORKER_BACKING_OFF;

@@ -86,6 +86,10 @@ extern void evs_worker_end(EvsWorkerState state);
 
 /* A copy of a slot, taken under the lock. */
 extern EvsWorkerSlot evs_worker_look(const EvsWorkerSlot *slot);
+
+/* Is a process that has given the slot back still on its way out of the database? */
+extern bool evs_worker_is_ending(const EvsWorkerSlot *slot, Oid database);
+
 extern const char *evs_worker_state_name(EvsWorkerState state);
 extern const char *evs_worker_kind_name(EvsPoolKind kind);
 

@@ -57,18 +57,28 @@ need_database(void)
 	return database;
 }
 
+/* Has the dispatcher started, or failed to? */
 static bool
-has_settled(EvsWorkerState state, bool starting)
+has_started(const EvsWorkerSlot *slot)
 {
-	if (starting)
-		return state != EVS_WORKER_NONE && state != EVS_WORKER_STARTING;
-	return state != EVS_WORKER_RUNNING && state != EVS_WORKER_STARTING &&
+	return slot->state != EVS_WORKER_NONE && slot->state != EVS_WORKER_STARTING;
+}
+
+/* Have all processes left the database, also in the eyes of other sessions? */
+static bool
+has_stopped(const EvsWorkerSlot *slot)
+{
+	return slot->pid == 0 && slot->state != EVS_WORKER_STARTING &&
+		!evs_worker_is_ending(slot, MyDatabaseId) &&
 		!evs_pool_has_processes(evs_shmem_database());
 }
 
-/* Until the dispatcher has started, or stopped, or failed to. */
+/*
+ * Until the dispatcher has started, or stopped, or failed to.  Nobody tells when a
+ * process that has given its slot back is gone, which takes microseconds.
+ */
 static EvsWorkerSlot
-wait_for_dispatcher(EvsSharedDatabase *database, bool starting)
+wait_for_dispatcher(EvsSharedDatabase *database, bool (*is_done) (const EvsWorkerSlot *))
 {
 	static uint32 wait_event = 0;
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAIT_MAX);
@@ -80,10 +90,11 @@ wait_for_dispatcher(EvsSharedDatabase *database, bool starting)
 	for (;;)
 	{
 		slot = evs_worker_look(&database->dispatcher);
-		if ((has_settled(slot.state, starting) && !database->start_wanted) ||
-			GetCurrentTimestamp() >= end)
+		if ((is_done(&slot) && !database->start_wanted) || GetCurrentTimestamp() >= end)
 			break;
-		(void) ConditionVariableTimedSleep(&database->state_changed, 1000, wait_event);
+		(void) ConditionVariableTimedSleep(&database->state_changed,
+										   slot.pid == 0 && slot.left_pid != 0 ? 10 : 1000,
+										   wait_event);
 	}
 	ConditionVariableCancelSleep();
 	return slot;
@@ -150,7 +161,7 @@ evs_start(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 
 	(void) evs_worker_launch(database, 0);
-	slot = wait_for_dispatcher(database, true);
+	slot = wait_for_dispatcher(database, has_started);
 	if (slot.state != EVS_WORKER_RUNNING)
 		throw_not_running(&slot);
 	PG_RETURN_VOID();
@@ -177,8 +188,8 @@ evs_stop(PG_FUNCTION_ARGS)
 	LWLockRelease(&evs_shmem()->lock);
 	evs_pool_stop(database);
 	evs_shmem_set_latch(&slot);
-	slot = wait_for_dispatcher(database, false);
-	if (!has_settled(slot.state, false))
+	slot = wait_for_dispatcher(database, has_stopped);
+	if (!has_stopped(&slot))
 		throw_unavailable("it does not stop", "See the server's log.");
 	PG_RETURN_VOID();
 }

@@ -284,6 +284,15 @@ $node->safe_psql('three', 'SELECT evstore.start()');
 is(dispatcher_pid($observer, 'three'), $pid, 'start() of a running one does nothing');
 $node->safe_psql('three', 'SELECT evstore.stop()');
 is(dispatcher_pid($observer, 'three'), '', 'stop() returns when it has gone');
+my $left = '';
+my $stopper = session($node, 'three');
+for (1 .. 50)
+{
+	$stopper->query("SELECT evstore.$_()") for 'start', 'stop';
+	$left .= dispatcher_pid($stopper, 'three');
+}
+is($left, '', 'each time');
+$stopper->close;
 my @starters = map { session($node, 'three')->send('SELECT evstore.start()') } 1 .. 8;
 is(ref $_->outcome(30), '', 'start() by many at the same time') for @starters;
 is(scalar(split /\n/, dispatcher_pid($observer, 'three')), 1, 'starts one process');
