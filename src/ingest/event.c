@@ -284,7 +284,7 @@ is_expressed(const EvsIncoming *row, const EvsInAttribute *attribute)
 	if (strcmp(name, "id") == 0)
 		return evs_in_uuid(&uuid, row->source, text) && is_uuid_text(&uuid, text);
 	if (strcmp(name, "source") == 0)
-		return text[strspn(text, EVS_URI_REFERENCE)] == '\0';
+		return text[evs_uri_span(text, EVS_URI_REFERENCE)] == '\0';
 	if (strcmp(name, "type") == 0)
 		return strcmp(text, row->type) == 0;
 	if (strcmp(name, "subject") == 0 || strcmp(name, "partitionkey") == 0)

@@ -26,6 +26,9 @@
 /* Longest name that the specification recommends. */
 #define EXTENSION_NAME_MAX 20
 
+/* As in "2000-01-01T00:00:00". */
+#define SECOND_LENGTH 19
+
 /* Of the attribute sequence. */
 #define SEQUENCE_DIGITS 20
 
@@ -68,22 +71,34 @@ evs_encoding_object(EvsEncoding *e, const char *name)
 	return value.val.binary.data;
 }
 
-/* Percent-encode the bytes that are not in keep. */
-static const char *
-uri_encode(const char *text, const char *keep)
+/* strspn() would begin with a table of all of them. */
+Size
+evs_uri_span(const char *text, const char *marks)
 {
+	const char *end = text;
+
+	while ((*end >= 'a' && *end <= 'z') || (*end >= 'A' && *end <= 'Z') ||
+		   (*end >= '0' && *end <= '9') || (*end != '\0' && strchr(marks, *end) != NULL))
+		end++;
+	return end - text;
+}
+
+/* Percent-encode the bytes that are neither letters, digits nor marks. */
+static const char *
+uri_encode(const char *text, const char *marks)
+{
+	Size		span = evs_uri_span(text, marks);
 	StringInfoData buf;
 
-	if (text[strspn(text, keep)] == '\0')
+	if (text[span] == '\0')
 		return text;
 	initStringInfo(&buf);
-	for (; *text != '\0'; text++)
+	for (; text[span] != '\0'; text += span + 1, span = evs_uri_span(text, marks))
 	{
-		if (strchr(keep, *text) != NULL)
-			appendStringInfoChar(&buf, *text);
-		else
-			appendStringInfo(&buf, "%%%02X", (unsigned char) *text);
+		appendBinaryStringInfo(&buf, text, span);
+		appendStringInfo(&buf, "%%%02X", (unsigned char) text[span]);
 	}
+	appendStringInfoString(&buf, text);
 	return buf.data;
 }
 
@@ -149,15 +164,20 @@ add_digits(char *at, int number, int width, char separator)
 	return at;
 }
 
-char *
-evs_encoding_time(TimestampTz time)
+/* Up to its seconds; NULL if not in the years 1 to 9999. */
+static const char *
+text_of_second(TimestampTz second)
 {
+	static TimestampTz known;
+	static char text[SECOND_LENGTH + 1];
 	struct pg_tm tm;
 	fsec_t		fsec;
-	char	   *text = palloc(sizeof("2000-01-01T00:00:00.000000Z"));
 	char	   *at = text;
 
-	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0 ||
+	/* events come in about the order of their times */
+	if (second == known && *text != '\0')
+		return text;
+	if (timestamp2tm(second, NULL, &tm, &fsec, NULL, NULL) != 0 ||
 		tm.tm_year < 1 || tm.tm_year > 9999)
 		return NULL;
 	at = add_digits(at, tm.tm_year, 4, '-');
@@ -165,7 +185,28 @@ evs_encoding_time(TimestampTz time)
 	at = add_digits(at, tm.tm_mday, 2, 'T');
 	at = add_digits(at, tm.tm_hour, 2, ':');
 	at = add_digits(at, tm.tm_min, 2, ':');
-	at = pg_ultostr_zeropad(at, tm.tm_sec, 2);
+	*pg_ultostr_zeropad(at, tm.tm_sec, 2) = '\0';
+	known = second;
+	return text;
+}
+
+char *
+evs_encoding_time(TimestampTz time)
+{
+	int			fsec = (int) (time % USECS_PER_SEC);
+	const char *second;
+	char	   *text;
+	char	   *at;
+
+	/* before 2000 */
+	if (fsec < 0)
+		fsec += USECS_PER_SEC;
+	second = TIMESTAMP_NOT_FINITE(time) ? NULL : text_of_second(time - fsec);
+	if (second == NULL)
+		return NULL;
+	text = palloc(SECOND_LENGTH + sizeof(".000000Z"));
+	memcpy(text, second, SECOND_LENGTH);
+	at = text + SECOND_LENGTH;
 	if (fsec != 0)
 	{
 		*at++ = '.';

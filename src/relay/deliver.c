@@ -29,22 +29,15 @@
 /* A relay with fewer messages in flight submits them one by one. */
 #define FEW_PLACES 8
 
-
 /* Weight of the latest message in the moving average. */
 #define LATENCY_WEIGHT 0.05
-
-/* A key of which the sink has messages. */
-typedef struct Key
-{
-	uint32		hash;
-	int			n;
-	uint32		submission;		/* of the latest one */
-} Key;
 
 HTAB *
 evs_host_make_keys(const EvsHost *host)
 {
-	HASHCTL		control = {.keysize = sizeof(uint32), .entrysize = sizeof(Key), .hcxt = host->context};
+	HASHCTL		control = {
+		.keysize = sizeof(uint32), .entrysize = sizeof(EvsSentKey), .hcxt = host->context,
+	};
 
 	return hash_create("evstore relay keys", Min(host->relay->in_flight, 1024), &control,
 					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
@@ -79,7 +72,7 @@ typedef struct Submission
 static bool
 may_go(EvsHost *host, EvsMessage *message)
 {
-	Key		   *key;
+	EvsSentKey *key;
 
 	if (keeps_order(host))
 		return true;
@@ -91,21 +84,23 @@ static void
 note_key(EvsHost *host, EvsMessage *message)
 {
 	bool		found;
-	Key		   *key = hash_search(host->keys, &message->key_hash, HASH_ENTER, &found);
 
+	message->key = NULL;
+	if (keeps_order(host))
+		return;
+	message->key = hash_search(host->keys, &message->key_hash, HASH_ENTER, &found);
 	if (!found)
-		key->n = 0;
-	key->n++;
-	key->submission = host->submission;
+		message->key->n = 0;
+	message->key->n++;
+	message->key->submission = host->submission;
 }
 
 static void
 forget_key(EvsHost *host, EvsMessage *message)
 {
-	Key		   *key = hash_search(host->keys, &message->key_hash, HASH_FIND, NULL);
-
-	if (key != NULL && --key->n == 0)
+	if (message->key != NULL && --message->key->n == 0)
 		(void) hash_search(host->keys, &message->key_hash, HASH_REMOVE, NULL);
+	message->key = NULL;
 }
 
 static void
@@ -130,10 +125,15 @@ consider(EvsHost *host, Submission *submission, EvsMessage *message)
 static void
 choose(EvsHost *host, Submission *submission)
 {
+	EvsWindow  *window = &host->window;
+
 	for (int i = 0; i < host->nreplays && !submission->full; i++)
 		consider(host, submission, host->replays[i]);
-	for (int i = 0; i < host->window.n && !submission->full; i++)
-		consider(host, submission, evs_window_get(&host->window, i));
+	while (window->settled < window->n &&
+		   evs_window_get(window, window->settled)->state != EVS_MESSAGE_READY)
+		window->settled++;
+	for (int i = window->settled; i < window->n && !submission->full; i++)
+		consider(host, submission, evs_window_get(window, i));
 }
 
 static int
@@ -251,7 +251,7 @@ evs_host_has_ready(const EvsHost *host)
 	for (int i = 0; i < host->nreplays; i++)
 		if (host->replays[i]->state == EVS_MESSAGE_READY)
 			return true;
-	for (int i = 0; i < host->window.n; i++)
+	for (int i = host->window.settled; i < host->window.n; i++)
 		if (evs_window_get(&host->window, i)->state == EVS_MESSAGE_READY)
 			return true;
 	return false;
@@ -367,6 +367,7 @@ static void
 send_again(EvsHost *host, EvsMessage *message)
 {
 	message->state = EVS_MESSAGE_READY;
+	host->window.settled = 0;
 	if (!message->again)
 		return;
 	message->again = false;
@@ -399,7 +400,7 @@ outage(EvsHost *host, EvsMessage *message, const evs_sink_result *result)
 static void
 delivered(EvsHost *host, EvsMessage *message, const evs_sink_result *result)
 {
-	double		ms = (evs_host_now(host) - message->sent_at) / 1000.0;
+	double		ms = (host->now - message->sent_at) / 1000.0;
 
 	host->latency = host->latency < 0 ? ms :
 		host->latency + (ms - host->latency) * LATENCY_WEIGHT;
@@ -478,7 +479,7 @@ take_result(EvsHost *host, EvsMessage *message, const evs_sink_result *result, b
 			return;
 	}
 	if (host->unrecorded++ == 0)
-		host->unrecorded_since = evs_host_now(host);
+		host->unrecorded_since = host->now;
 }
 
 /* Modules are not trusted to send back what they were given. */
@@ -552,6 +553,7 @@ evs_host_take_results(EvsHost *host)
 	do
 	{
 		n = host->sink->module->progress(host->sink->state, results, RESULTS_MAX);
+		host->now = evs_host_now(host);
 		for (int i = 0; i < n && i < RESULTS_MAX; i++)
 		{
 			EvsMessage *message = find_message(host, results[i].cookie);

@@ -8,8 +8,8 @@
 
 #include "relay/cloudevents.h"
 
-/* RFC 3986: what a segment of a path may have, and what a URI reference may. */
-#define EVS_URI_UNRESERVED "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+/* RFC 3986: besides letters and digits, what is unreserved, and what a URI reference may have. */
+#define EVS_URI_UNRESERVED "-._~"
 #define EVS_URI_REFERENCE EVS_URI_UNRESERVED ":/?#[]@!$&'()*+,;=%"
 
 typedef struct EvsAttribute
@@ -43,6 +43,9 @@ extern const char *evs_encoding_utf8(EvsEncoding *e, const char *text, const cha
 
 /* The object metadata.<name>; NULL if there is none, or it is no object. */
 extern JsonbContainer *evs_encoding_object(EvsEncoding *e, const char *name);
+
+/* Like strspn(), of ASCII letters, digits and marks. */
+extern Size evs_uri_span(const char *text, const char *marks);
 
 extern const char *evs_encoding_uuid(const pg_uuid_t *uuid);
 

@@ -463,6 +463,7 @@ static void
 undo(EvsHost *host, int nmessages, int nreplays, int64 read_to, Size bytes)
 {
 	host->window.n = nmessages;
+	host->window.settled = Min(host->window.settled, nmessages);
 	host->window.bytes = bytes;
 	host->nreplays = nreplays;
 	host->read_to = read_to;

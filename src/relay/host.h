@@ -58,6 +58,7 @@ typedef struct EvsHost
 	bool		look;			/* there may be more by now */
 	int64		gathered_at;	/* when it was looked the last time */
 
+	int64		now;			/* when results were taken the last time */
 	EvsWindow	window;
 	EvsMessage **replays;		/* events that failed before, and are due */
 	int			nreplays;

@@ -52,6 +52,7 @@ evs_window_pass(EvsWindow *window, int n)
 	}
 	window->first += n;
 	window->n -= n;
+	window->settled = Max(0, window->settled - n);
 	if (window->n == 0)
 		window->first = 0;
 }

@@ -31,6 +31,14 @@ typedef enum EvsMessageState
 	EVS_MESSAGE_FAILED			/* and that is to be written down, or has been */
 } EvsMessageState;
 
+/* A key of which the sink has messages. */
+typedef struct EvsSentKey
+{
+	uint32		hash;
+	int			n;
+	uint32		submission;		/* of the latest one */
+} EvsSentKey;
+
 typedef struct EvsMessage
 {
 	EvsMessageBatch *batch;
@@ -43,6 +51,7 @@ typedef struct EvsMessage
 	bool		recorded;		/* FAILED, and its row is there */
 	int			place;			/* among those in flight, when SENT */
 	EvsSubmission *submission;	/* when SENT */
+	EvsSentKey *key;			/* likewise; NULL if the sink keeps the order */
 	int64		sent_at;		/* microseconds, sink's clock */
 	Size		size;
 
@@ -62,6 +71,7 @@ typedef struct EvsWindow
 	int			first;
 	int			n;				/* from first on */
 	int			max;
+	int			settled;		/* so many from the first on are not READY, at least */
 	Size		bytes;
 } EvsWindow;
 

@@ -56,6 +56,7 @@ evs_host_load_failed(EvsHost *host, const EvsSlot *slot)
 void
 evs_host_rearrange(EvsHost *host)
 {
+	host->window.settled = 0;
 	for (int i = 0; i < host->window.n; i++)
 	{
 		EvsMessage *message = evs_window_get(&host->window, i);

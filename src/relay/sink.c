@@ -501,7 +501,9 @@ evs_sink_tell(EvsSink *sink, const char *relay)
 	EvsSinkLog	copy;
 
 	pthread_mutex_lock(&log->lock);
-	memcpy(&copy, log, sizeof(copy));
+	copy.n = log->n;
+	copy.lost = log->lost;
+	memcpy(copy.lines, log->lines, sizeof(log->lines[0]) * log->n);
 	log->n = log->lost = 0;
 	pthread_mutex_unlock(&log->lock);
 	for (int i = 0; i < copy.n; i++)

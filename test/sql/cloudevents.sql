@@ -111,6 +111,12 @@ SELECT changed('{}', '{"actor": "ann", "n": 5, "big": 3000000000, "fraction": 1.
 FROM (VALUES ('cloudevents-binary', '{attributes}'::text[]), ('cloudevents', '{data}'), ('raw', '{attributes}')) AS v (f, p);
 SELECT evstore._encode_event(e, 'cloudevents') AS message FROM (SELECT (jsonb_populate_record(r, '{"occurred_at": "10000-01-01 00:00:00+00"}')).* FROM evstore.read_stream('order-1', 1, 1) AS r) AS e;
 SELECT evstore._encode_event(e, 'raw') ->> 'time_us' AS raw_may FROM (SELECT (jsonb_populate_record(r, '{"occurred_at": "0044-03-15 00:00:00+00 BC"}')).* FROM evstore.read_stream('order-1', 1, 1) AS r) AS e;
+SELECT at AT TIME ZONE 'UTC' AS at, (evstore._encode_event(e, 'cloudevents') ->> 'data')::jsonb ->> 'time' AS time,
+	evstore._encode_event(e, 'cloudevents') ->> 'error' AS error
+FROM unnest('{2000-01-01 00:00:00.000001+00, 2000-01-01 00:00:00+00, 1999-12-31 23:59:59.999999+00, 1999-12-31 23:59:59+00, 1999-12-31 23:59:58.9+00,
+	1999-12-31 23:59:59.000001+00, 0001-01-01 00:00:00.5+00, 0001-12-31 23:59:59.9+00 BC, 0001-01-01 00:00:00.25+00, 9999-12-31 23:59:59.999999+00,
+	10000-01-01 00:00:00+00, infinity, -infinity, 2024-02-29 12:00:00.120+00, 2024-02-29 12:00:00.12+00, 2024-02-29 12:00:01.12+00}'::timestamptz[]) WITH ORDINALITY AS u (at, n),
+	LATERAL (SELECT (jsonb_populate_record(r, jsonb_build_object('occurred_at', at))).* FROM evstore.read_stream('order-1', 1, 1) AS r) AS e ORDER BY n;
 SELECT evstore._encode_event(NULL::evstore.event, 'raw') IS NULL AS strict;
 SELECT evstore._encode_event(jsonb_populate_record(NULL::evstore.event, '{"position": 1}'), 'raw');
 
