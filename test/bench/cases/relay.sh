@@ -3,7 +3,8 @@
 # Relays: each sink against what does the same with nothing else; what they cost the
 # appends; and how soon an event has arrived.
 
-RELAYED_STREAMS=10000
+# enough for seconds: beginning and end of a run, with connections and the last record, are no throughput
+RELAYED_STREAMS=30000
 RELAYED_EVENTS=$((RELAYED_STREAMS * 10))
 RELAY_IN_FLIGHT=64
 RELAY_NATS_WINDOW=1000
@@ -39,7 +40,7 @@ relay_database() {
 				IF clock_timestamp() > ends THEN
 					RAISE 'relay % has not come to the end', relay;
 				END IF;
-				PERFORM pg_sleep(0.003);
+				PERFORM pg_sleep(0.01);
 			END LOOP;
 		END $$;
 	SQL
