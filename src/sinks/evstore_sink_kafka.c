@@ -378,13 +378,14 @@ static int
 submit(void *state, const evs_sink_message *messages, int n)
 {
 	EvsKafka   *sink = state;
-	bool		is_early = sink->config.transactional && sink->flight.nfailed > 0;
-	int			accepted = evs_sink_flight_submit(&sink->flight, messages, n);
+	int			accepted = 0;
 
-	/* The host does not know yet of one that has failed: nothing may pass it. */
-	if (is_early)
-		evs_sink_flight_complete_all(&sink->flight, false, EVS_SINK_RETURNED, 0,
-									 "an earlier message has failed");
+	/*
+	 * The host does not know yet of one that has failed: nothing may pass it.  To
+	 * return what comes would make results as fast as a host can take them.
+	 */
+	if (!sink->config.transactional || sink->flight.nfailed == 0)
+		accepted = evs_sink_flight_submit(&sink->flight, messages, n);
 	step(sink);
 	return accepted;
 }

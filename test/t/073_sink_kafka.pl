@@ -287,6 +287,12 @@ SKIP:
 		is(join(' ', grep { $_ ne 'returned' } sort keys %{ $run->{count} }), $classes, "transactional $mode, $name: $classes");
 	}
 
+	# Who takes results one by one submits in between.
+	order($mock, 'error 28 30 1');
+	my $slow = harness('--messages=300', '--max=1', '--retry-delay=0', '--give-up=10', '--topic=one-by-one', settings($brokers, 'transactional:=true'));
+	is($slow->{status}, 0, 'an outage whose results are taken one by one: all delivered') or diag($slow->{out});
+	is_whole('an outage whose results are taken one by one: once and in order', $brokers, 'one-by-one', 300, 1);
+
 	# Refused by itself it is the message's fault.
 	order($mock, 'error 0 10 1000');
 	my $run = harness('--messages=3', '--keys=1', '--give-up=60', '--topic=large', settings($brokers));

@@ -550,7 +550,14 @@ is_stuck(int64_t now)
 				  (long long) opt.give_up);
 		return true;
 	}
-	return now - last_delivery_us > opt.give_up * 1000000 && nin_flight == 0;
+	if (now - last_delivery_us <= opt.give_up * 1000000)
+		return false;
+	if (nin_flight > 0 && now - last_delivery_us > 2 * opt.give_up * 1000000)
+	{
+		violation("results, but none was delivered for %lld seconds", 2 * (long long) opt.give_up);
+		return true;
+	}
+	return nin_flight == 0;
 }
 
 static HarnessEnd
@@ -567,13 +574,13 @@ run_loop(const evs_sink *sink, void *state)
 		if (opt.destroy_at > 0 && nsubmitted >= opt.destroy_at)
 			return END_DESTROYED;
 		n = progress(sink, state);
+		if ((fatal && nin_flight == 0 && n == 0) || is_stuck(now_us()))
+			return END_UNFINISHED;
 		if (n > 0 || accepted > 0)
 		{
 			spins = 0;
 			continue;
 		}
-		if ((fatal && nin_flight == 0) || is_stuck(now_us()))
-			return END_UNFINISHED;
 		ready = wait_for_module(sink, state, nin_flight > 0);
 		spins = ready ? spins + 1 : 0;
 		if (spins == MAX_SPINS)
