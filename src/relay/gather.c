@@ -38,6 +38,9 @@
 /* So many positions are looked at in one transaction. */
 #define SCAN_MAX 1000000
 
+/* Messages in the window, besides two portions and those that are to be written down. */
+#define WINDOW_MORE 1000
+
 /* What may be in memory, unless one message has more. */
 #define WINDOW_BYTES (64 * 1024 * 1024)
 
@@ -51,6 +54,7 @@ typedef struct Reading
 	EvsSubscription subscription;
 	EvsMessageBatch *batch;
 	EvsHandler *handler;		/* of the transform, or NULL */
+	MemoryContext scratch;		/* while a message is made */
 	Snapshot	snapshot;
 	TimestampTz now;
 } Reading;
@@ -216,7 +220,7 @@ transform(Reading *reading, EvsMessage *message, Datum data, EvsLogCursor *curso
 static EvsMessage *
 new_message(Reading *reading)
 {
-	EvsMessage *message = palloc0(sizeof(EvsMessage));
+	EvsMessage *message = MemoryContextAllocZero(reading->batch->context, sizeof(EvsMessage));
 
 	message->batch = reading->batch;
 	message->batch->left++;
@@ -228,7 +232,7 @@ new_message(Reading *reading)
 
 /* The event that the cursor is on; data, if given, in place of its own. */
 static EvsMessage *
-read_message(Reading *reading, EvsLogCursor *cursor, Datum data)
+make_message(Reading *reading, EvsLogCursor *cursor, Datum data)
 {
 	EvsMessage *message = new_message(reading);
 	EvsOrderingKey key = evs_subscription_key(&reading->subscription, cursor, true);
@@ -264,8 +268,23 @@ read_message(Reading *reading, EvsLogCursor *cursor, Datum data)
 	error = refusal(reading, hops, DatumGetTimestampTz(values[EVS_EVENT_RECORDED_AT]), &reason);
 	if (error != NULL)
 		evs_host_fail(reading->host, message, "park", reason, error, -1);
-	else
-		(void) encode(reading, message, &out);
+	else if (encode(reading, message, &out))
+		evs_message_keep(message);
+	return message;
+}
+
+/*
+ * Most of what it takes to make a message is needed no longer then.  In the same
+ * place for each it stays in the processor's caches, and the batch has little.
+ */
+static EvsMessage *
+read_message(Reading *reading, EvsLogCursor *cursor, Datum data)
+{
+	MemoryContext old = MemoryContextSwitchTo(reading->scratch);
+	EvsMessage *message = make_message(reading, cursor, data);
+
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(reading->scratch);
 	return message;
 }
 
@@ -298,7 +317,7 @@ static int
 wanted(const EvsHost *host)
 {
 	int			portion = evs_host_portion(host);
-	int			n = Min(2 * portion + 1000 - host->window.n, portion);
+	int			n = Min(2 * portion + EVS_RECORD_MORE + WINDOW_MORE - host->window.n, portion);
 
 	if (host->window.bytes >= WINDOW_BYTES)
 		return 0;
@@ -485,6 +504,8 @@ gather_events(EvsHost *host, EvsMessageBatch *batch)
 	AcceptInvalidationMessages();
 	reading.subscription = *evs_subscription_find(host->relay->name);
 	reading.now = evs_clock_now();
+	reading.scratch = AllocSetContextCreate(CurTransactionContext, "evstore message being made",
+											ALLOCSET_DEFAULT_SIZES);
 	evs_sink_refresh(host->sink);
 	if (host->in_worker && host->version != evs_relay_version())
 		host->look = true;
@@ -503,6 +524,7 @@ gather_events(EvsHost *host, EvsMessageBatch *batch)
 	}
 	UnregisterSnapshot(reading.snapshot);
 	relation_close(states, NoLock);
+	MemoryContextDelete(reading.scratch);
 	EVS_DEBUG_POINT("relay_gathered");
 	/* all that was read has been committed before now; what was safe at the last flush is durable */
 	if (n > 0 && host->read_to > host->durable)

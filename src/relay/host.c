@@ -268,7 +268,7 @@ must_record(const EvsHost *host)
 		return true;
 	if (host->unrecorded == 0)
 		return host->window.n == 0 && host->read_to - host->cursor >= ADVANCE_AFTER;
-	return host->unrecorded >= evs_host_portion(host) || host->draining || !host->in_worker ||
+	return host->unrecorded >= evs_host_portion(host) + EVS_RECORD_MORE || host->draining || !host->in_worker ||
 		evs_host_now(host) - host->unrecorded_since >= RECORD_INTERVAL;
 }
 

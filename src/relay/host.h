@@ -20,6 +20,9 @@
 /* Due events are given out so many at a time. */
 #define EVS_REPLAYS_MAX 100
 
+/* Acknowledged messages are written down when they are so many more than a portion. */
+#define EVS_RECORD_MORE 500
+
 /* What is added to the status. */
 typedef struct EvsRelayCounts
 {
@@ -124,7 +127,7 @@ extern void evs_host_close(EvsHost *host);
 
 extern int64 evs_host_now(const EvsHost *host);
 
-/* Messages that are worth a transaction, to read them or to write them down. */
+/* Messages that are worth a transaction to read them. */
 extern int	evs_host_portion(const EvsHost *host);
 extern void evs_host_begin(const EvsHost *host);
 extern void evs_host_commit(const EvsHost *host);

@@ -61,7 +61,7 @@ typedef struct EvsMessage
 	char	   *error;			/* in the batch's context */
 	int64		delay;			/* ms; -1 = as the policy says */
 
-	evs_sink_message wire;
+	evs_sink_message wire;		/* of a FAILED one it points nowhere */
 } EvsMessage;
 
 /* Those that were read, in order, and are not passed by the cursor yet. */
@@ -89,5 +89,8 @@ evs_window_get(const EvsWindow *window, int i)
 
 /* A message is not needed any more. */
 extern void evs_message_free(EvsMessage *message);
+
+/* Copy what it points to, in one piece, to the memory of its batch. */
+extern void evs_message_keep(EvsMessage *message);
 
 #endif							/* EVSTORE_RELAY_MESSAGE_H */

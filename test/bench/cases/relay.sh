@@ -41,6 +41,8 @@ relay_database() {
 					RAISE 'relay % has not come to the end', relay;
 				END IF;
 				PERFORM pg_sleep(0.01);
+				-- no snapshot that keeps what the relay has written before
+				COMMIT;
 			END LOOP;
 		END $$;
 	SQL
