@@ -10,6 +10,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "base/json_text.h"
 #include "base/utf8.h"
 #include "relay/encoding.h"
 #include "compat.h"
@@ -66,11 +67,10 @@ look_at_kept(EvsEncoding *e)
 static void
 append_json(EvsEncoding *e, StringInfo buf)
 {
-	Jsonb	   *data = e->event->data;
 	int			start = buf->len;
 	const char *utf8;
 
-	(void) JsonbToCString(buf, &data->root, VARSIZE(data));
+	evs_json_append(buf, &e->event->data->root);
 	utf8 = evs_utf8_from(buf->data + start, buf->len - start);
 	if (utf8 == NULL)
 		evs_encoding_fail(e, pstrdup("data cannot be converted to UTF-8"));

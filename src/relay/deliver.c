@@ -283,16 +283,22 @@ submit_once(EvsHost *host)
 	return accepted > 0;
 }
 
-/*
- * Where many places are taken, more results are about to come: messages that go out
- * together wake the other side once.  Not much fewer than all, or it runs dry.
- */
-static bool
-is_nearly_full(const EvsHost *host)
+bool
+evs_host_is_nearly_full(const EvsHost *host)
 {
 	int			places = host->relay->in_flight;
 
-	return places >= FEW_PLACES && host->nsent > places - places / 4;
+	return host->nsent > places - Max(1, places / 4);
+}
+
+/*
+ * More results are about to come: messages that go out together wake the other side
+ * once.  Not much fewer than all, or it runs dry.
+ */
+static bool
+waits_for_places(const EvsHost *host)
+{
+	return host->relay->in_flight >= FEW_PLACES && evs_host_is_nearly_full(host);
 }
 
 bool
@@ -300,7 +306,7 @@ evs_host_submit(EvsHost *host)
 {
 	bool		did = false;
 
-	if (host->draining || host->fault || host->stale || is_nearly_full(host) ||
+	if (host->draining || host->fault || host->stale || waits_for_places(host) ||
 		!evs_host_has_ready(host) || waits_for_company(host))
 		return false;
 	while (submit_once(host))

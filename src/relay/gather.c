@@ -359,13 +359,24 @@ evs_host_wants_soon(const EvsHost *host)
 	return host->look && wanted(host) > 0;
 }
 
+/*
+ * What is read long before it is sent has left the processor's caches by then.  But
+ * where keys wait for their turn, there may be others behind them.
+ */
+static bool
+has_enough(const EvsHost *host)
+{
+	return evs_host_is_nearly_full(host) &&
+		host->window.n - host->window.settled >= host->relay->in_flight;
+}
+
 /* Behind the end of the log nothing is read one by one as room for it is made. */
 static bool
 wants_more(const EvsHost *host)
 {
 	int			n = wanted(host);
 
-	return !host->all_read && n > 0 &&
+	return !host->all_read && n > 0 && !has_enough(host) &&
 		(n == evs_host_portion(host) || n == host->budget || !evs_host_has_ready(host));
 }
 

@@ -21,7 +21,7 @@
 #define EVS_REPLAYS_MAX 100
 
 /* Acknowledged messages are written down when they are so many more than a portion. */
-#define EVS_RECORD_MORE 500
+#define EVS_RECORD_MORE 200
 
 /* What is added to the status. */
 typedef struct EvsRelayCounts
@@ -147,6 +147,9 @@ extern bool evs_host_wants_soon(const EvsHost *host);
 extern bool evs_host_has_ready(const EvsHost *host);
 extern HTAB *evs_host_make_keys(const EvsHost *host);
 extern void evs_host_flush_log(EvsHost *host);
+
+/* Does the sink have about as many messages as it may? */
+extern bool evs_host_is_nearly_full(const EvsHost *host);
 extern bool evs_host_submit(EvsHost *host);
 
 /* Messages a second, at most; 0 = any. */

@@ -87,6 +87,20 @@ SELECT changed(d::jsonb, m::jsonb, f) ->> 'error' AS error FROM (VALUES
 	('1', '{"cloudevent": {"datacontenttype": "text/plain"}}', 'raw'),
 	('{}', '{"cloudevent": {"datacontenttype": "json"}}', 'cloudevents-binary')) AS v (d, m, f);
 
+-- the text is that of jsonb: each character at each place of a word, many members, all kinds of values
+SELECT count(*) AS documents, count(*) FILTER (WHERE changed(d, format => 'raw') ->> 'data' <> d::text OR
+	changed(d, format => 'cloudevents') ->> 'data' NOT LIKE '%,"data":' || replace(replace(replace(d::text, '\', '\\'), '%', '\%'), '_', '\_') || '}') AS different
+FROM (
+	SELECT to_jsonb(repeat('x', n) || chr(c) || repeat('ä', m)) FROM generate_series(1, 130) AS c, generate_series(0, 9) AS n, unnest('{0,1,9}'::int[]) AS m
+	UNION ALL SELECT jsonb_build_object(repeat('k', n) || chr(c), n) FROM generate_series(1, 40) AS c, generate_series(0, 9) AS n
+	UNION ALL SELECT jsonb_object_agg('k' || i, i % 7) FROM generate_series(1, 3) AS n, generate_series(1, 50 * n) AS i GROUP BY n
+	UNION ALL SELECT jsonb_agg(repeat('"', i)) FROM generate_series(1, 3) AS n, generate_series(0, 40 * n) AS i GROUP BY n
+	UNION ALL SELECT v::jsonb FROM (VALUES ('null'), ('true'), ('false'), ('0'), ('-0.00'), ('1e131000'), ('1E-16383'), ('123456789012345678901234567890.0123456789'),
+		('""'), ('"\u2603\n\u0001\u007f"'), ('[]'), ('{}'), ('[[]]'), ('[{}]'), ('{"": {}}'),
+		('[null, true, false, 1, "a", [1.50, [2]], {"b": [], "a": {"c": null, "\"\\": -1}}]')) AS v (v)
+	UNION ALL SELECT (repeat('[{"a":', 2000) || '1' || repeat('}, 2]', 2000))::jsonb
+) AS t (d);
+
 -- ---- large ----
 
 SELECT length(m ->> 'data') AS length, md5(m ->> 'data') = md5((SELECT jsonb_build_object('a', repeat('ä"', 3000000))::text)) AS same
