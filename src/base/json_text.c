@@ -3,8 +3,8 @@
  *	  The text of a jsonb.
  *
  * JsonbToCString() makes a value of each member, and looks at each character by
- * itself: a tenth of what it takes to make a message of an event.  This walks
- * through the containers as they are stored; see utils/jsonb.h for the layout.
+ * itself, which is much of what it takes to make a message of an event.  This
+ * walks through the containers as they are stored: see utils/jsonb.h.
  */
 #include "postgres.h"
 

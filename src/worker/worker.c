@@ -72,12 +72,13 @@ evs_worker_look(const EvsWorkerSlot *slot)
 	return copy;
 }
 
+/* Others get its number some day, but hardly its place as well. */
 bool
 evs_worker_is_ending(const EvsWorkerSlot *slot, Oid database)
 {
 	PGPROC	   *proc = slot->left_pid == 0 ? NULL : BackendPidGetProc(slot->left_pid);
 
-	return proc != NULL && proc->databaseId == database;
+	return proc != NULL && proc == GetPGProcByNumber(slot->procno) && proc->databaseId == database;
 }
 
 const char *
