@@ -203,38 +203,66 @@ lock_found(Relation rel, TupleTableSlot *slot, bool *again)
 	}
 }
 
+/* The next row, in two steps: what the index has said may be out of date by the second. */
+static bool
+next_instance(EvsScan *scan)
+{
+	while (index_getnext_tid(scan->desc, scan->direction) != NULL)
+	{
+		EVS_DEBUG_POINT("saga_found");
+		if (index_fetch_heap(scan->desc, scan->slot))
+			return true;
+	}
+	return false;
+}
+
+/* The row that the snapshot sees, in its newest version. */
+static EvsLockResult
+lock_seen(Relation rel, const pg_uuid_t *id, Snapshot snapshot, EvsLockedInstance *locked,
+		  bool *again)
+{
+	EvsLockResult result = EVS_LOCK_GONE;
+	ScanKeyData key;
+	EvsScan		scan;
+
+	*again = false;
+	evs_key_uuid(&key, 1, UUIDPGetDatum(id));
+	evs_scan_begin(&scan, rel, evs_catalog()->saga_instance_pkey, snapshot, 1, &key,
+				   ForwardScanDirection);
+	if (next_instance(&scan))
+		result = lock_found(rel, scan.slot, again);
+	if (result == EVS_LOCKED)
+	{
+		locked->slot = table_slot_create(rel, NULL);
+		ExecCopySlot(locked->slot, scan.slot);
+		ExecMaterializeSlot(locked->slot);
+		locked->slot->tts_tid = scan.slot->tts_tid;
+		read_instance(locked->slot, &locked->instance);
+	}
+	evs_scan_end(&scan, NoLock);
+	return result;
+}
+
 EvsLockResult
 evs_rows_lock_instance(Relation rel, const pg_uuid_t *id, EvsLockedInstance *locked)
 {
-	EvsLockResult result = EVS_LOCK_GONE;
-	bool		again = true;
-	ScanKeyData key;
+	EvsLockResult result;
+	bool		again;
 
 	memset(locked, 0, sizeof(*locked));
-	evs_key_uuid(&key, 1, UUIDPGetDatum(id));
-	while (again)
+	do
 	{
-		EvsScan		scan;
-
 		CHECK_FOR_INTERRUPTS();
-		again = false;
-		evs_scan_begin(&scan, rel, evs_catalog()->saga_instance_pkey, SnapshotSelf, 1, &key,
-					   ForwardScanDirection);
-		EVS_DEBUG_POINT("saga_found");
-		if (evs_scan_next(&scan))
-			result = lock_found(rel, scan.slot, &again);
-		else
-			result = EVS_LOCK_GONE;
-		if (result == EVS_LOCKED)
+		result = lock_seen(rel, id, SnapshotSelf, locked, &again);
+		if (result == EVS_LOCK_GONE && !again)
 		{
-			locked->slot = table_slot_create(rel, NULL);
-			ExecCopySlot(locked->slot, scan.slot);
-			ExecMaterializeSlot(locked->slot);
-			locked->slot->tts_tid = scan.slot->tts_tid;
-			read_instance(locked->slot, &locked->instance);
+			/* between two versions of a row that is being changed it may see none */
+			Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+			result = lock_seen(rel, id, snapshot, locked, &again);
+			UnregisterSnapshot(snapshot);
 		}
-		evs_scan_end(&scan, NoLock);
-	}
+	} while (again);
 	return result;
 }
 

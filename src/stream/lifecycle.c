@@ -88,7 +88,9 @@ end_change(Change *change)
 static void
 lock_stream(Change *change, const char *name)
 {
-	if (!evs_stream_lock(change->streams, name, &change->stream))
+	/* twice: while its row is being changed none may be seen */
+	if (!evs_stream_lock(change->streams, name, &change->stream) &&
+		!evs_stream_lock(change->streams, name, &change->stream))
 	{
 		StringInfoData detail;
 
