@@ -40,7 +40,7 @@ relay_database() {
 				IF clock_timestamp() > ends THEN
 					RAISE 'relay % has not come to the end', relay;
 				END IF;
-				PERFORM pg_sleep(0.01);
+				PERFORM pg_sleep(0.05);
 				-- no snapshot that keeps what the relay has written before
 				COMMIT;
 			END LOOP;
