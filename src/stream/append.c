@@ -81,14 +81,11 @@ typedef struct Target
 } Target;
 
 static void
-lock_target(AppendRun *run, const EvsBatch *batch, Target *target)
+lock_target(AppendRun *run, const char *name, Target *target)
 {
 	memset(target, 0, sizeof(Target));
 	target->current = -1;
-	target->exists = evs_stream_lock(run->streams, batch->stream, &target->stream);
-	/* while its row is being changed none may be seen: who knows of the stream looks again */
-	if (!target->exists && (batch->expected >= 0 || batch->expected == EVS_STREAM_EXISTS))
-		target->exists = evs_stream_lock(run->streams, batch->stream, &target->stream);
+	target->exists = evs_stream_lock(run->streams, name, &target->stream);
 	EVS_DEBUG_POINT("stream_locked");
 	if (target->exists)
 		target->current = evs_version_current(run->log, &target->stream, SnapshotSelf,
@@ -526,7 +523,7 @@ examine(AppendRun *run, const EvsBatch *batch, Target *target, EvsAppendResult *
 
 	memset(result, 0, sizeof(EvsAppendResult));
 	result->first_version = -1;
-	lock_target(run, batch, target);
+	lock_target(run, batch->stream, target);
 	/* whoever had the lock has a time that is not later */
 	read_clock(run);
 	retry = evs_ids_check_retry(run->log, batch, target->exists ? &target->stream : NULL,
@@ -534,7 +531,7 @@ examine(AppendRun *run, const EvsBatch *batch, Target *target, EvsAppendResult *
 	if (retry == EVS_RETRY_LOOK_AGAIN)
 	{
 		/* was it a first attempt that has created the stream since? */
-		lock_target(run, batch, target);
+		lock_target(run, batch->stream, target);
 		retry = evs_ids_check_retry(run->log, batch, &target->stream, result);
 	}
 	if (retry == EVS_RETRY_SAME)

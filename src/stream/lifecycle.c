@@ -88,9 +88,7 @@ end_change(Change *change)
 static void
 lock_stream(Change *change, const char *name)
 {
-	/* twice: while its row is being changed none may be seen */
-	if (!evs_stream_lock(change->streams, name, &change->stream) &&
-		!evs_stream_lock(change->streams, name, &change->stream))
+	if (!evs_stream_lock(change->streams, name, &change->stream))
 	{
 		StringInfoData detail;
 
