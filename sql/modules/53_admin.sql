@@ -36,6 +36,8 @@ AS $$
 DECLARE
 	bad text;
 BEGIN
+	-- after this, what the session knows of the log has its newest partition
+	PERFORM evstore.safe_position();
 	SELECT format('stream %s: version %s follows %s', s.name, w.version, w.previous) INTO bad
 	FROM (SELECT e.stream_id, e.version,
 			lag(e.version) OVER (PARTITION BY e.stream_id ORDER BY e.version) AS previous

@@ -106,7 +106,7 @@ newer_events_commute(AppendRun *run, const Target *target, int64 version,
 	bool	   *nulls;
 	int			nelems;
 	int			nleaves;
-	EvsLeafRange *leaves = evs_leaf_list(run->log, &nleaves);
+	EvsLeafRange *leaves = evs_leaf_list(run->log, target->stream.last_leaf, &nleaves);
 	int64		next = version + 1;
 
 	deconstruct_array(types, TEXTOID, -1, false, TYPALIGN_INT, &elems, &nulls, &nelems);

@@ -113,7 +113,7 @@ list_leaves(EvsLogCursor *cursor)
 {
 	const EvsLogRange *range = &cursor->range;
 	int			nall;
-	EvsLeafRange *all = evs_leaf_list(cursor->log, &nall);
+	EvsLeafRange *all = evs_leaf_list(cursor->log, range->up_to, &nall);
 
 	cursor->leaves = all;
 	if (cursor->nsources == 0)

@@ -301,7 +301,7 @@ bool
 evs_ids_find(Relation log, const pg_uuid_t *id, EvsIdPlace *place)
 {
 	int			nleaves;
-	EvsLeafRange *leaves = evs_leaf_list(log, &nleaves);
+	EvsLeafRange *leaves = evs_leaf_list(log, PG_INT64_MAX, &nleaves);
 	FoundEvent	found = {.place_only = true};
 	bool		exists = find_in_log(leaves, nleaves, id, InvalidOid, &found);
 
@@ -341,7 +341,7 @@ evs_ids_correlation_of(Relation log, const pg_uuid_t *id)
 	TimestampTz oldest = oldest_possible(id);
 	text	   *correlation_id = NULL;
 	int			nleaves;
-	EvsLeafRange *leaves = evs_leaf_list(log, &nleaves);
+	EvsLeafRange *leaves = evs_leaf_list(log, PG_INT64_MAX, &nleaves);
 	bool		go_on = true;
 
 	for (int i = nleaves - 1; i >= 0 && go_on; i--)
@@ -418,7 +418,7 @@ evs_ids_check_retry(Relation log, const EvsBatch *batch, const EvsStream *stream
 
 	if (!evs_batch_has_ids(batch))
 		return EVS_RETRY_NO;
-	leaves = evs_leaf_list(log, &nleaves);
+	leaves = evs_leaf_list(log, PG_INT64_MAX, &nleaves);
 	settled_position = nleaves >= MANY_LEAVES ? evs_position_settled() : 0;
 	known = palloc0(sizeof(bool) * batch->nevents);
 	for (int i = 0; i < batch->nevents; i++)
@@ -456,7 +456,7 @@ void
 evs_ids_check_other_leaves(Relation log, const EvsBatch *batch, const Oid *leaf_of)
 {
 	int			nleaves;
-	EvsLeafRange *leaves = evs_leaf_list(log, &nleaves);
+	EvsLeafRange *leaves = evs_leaf_list(log, PG_INT64_MAX, &nleaves);
 	int			nsettled = 0;
 
 	EVS_DEBUG_POINT("ids_inserted");

@@ -5,6 +5,15 @@
  * Which leaf holds a position is read from the relation cache's partition
  * descriptor.  What is kept here is each leaf's attribute numbers and indexes,
  * found by their columns, dropped when the leaf's relcache entry is.
+ *
+ * A descriptor is never trusted to have the newest leaves.  PostgreSQL takes
+ * the list of partitions first and looks up each one's bounds second, and may
+ * hear of another partition during the second step: the descriptor is put in
+ * place without it then, and nothing will tell any more.  And the transaction
+ * that makes a leaf is visible a moment before others can hear of it.  A
+ * descriptor that is too old lacks the newest leaves and no others, since they
+ * are made one after the other, so evs_leaf_cover() compares its end with the
+ * position that the caller is interested in.
  */
 #include "postgres.h"
 
@@ -19,7 +28,9 @@
 #include "miscadmin.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
+#include "storage/sinval.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/partcache.h"
@@ -29,6 +40,7 @@
 #include "catalog/catalog.h"
 #include "catalog/scan.h"
 #include "stream/leaf.h"
+#include "stream/position.h"
 #include "compat.h"
 
 static const char *const column_names[EVS_LOG_NCOLUMNS] = {
@@ -247,14 +259,50 @@ bound_value(PartitionBoundInfo bound, int i)
 	}
 }
 
-/* Range bounds: indexes[i] is the partition that ends at datums[i]. */
-EvsLeafRange *
-evs_leaf_list(Relation log, int *nleaves)
+int64
+evs_leaf_end(Relation log)
 {
 	PartitionDesc desc = RelationGetPartitionDesc(log, false);
+
+	if (desc->nparts == 0)
+		return 1;
+	return bound_value(desc->boundinfo, desc->boundinfo->ndatums - 1);
+}
+
+void
+evs_leaf_forget(Relation log)
+{
+	SharedInvalidationMessage message = {
+		.rc = {.id = SHAREDINVALRELCACHE_ID, .dbId = MyDatabaseId, .relId = RelationGetRelid(log)},
+	};
+
+	LocalExecuteInvalidationMessage(&message);
+}
+
+bool
+evs_leaf_cover(Relation log, int64 position)
+{
+	if (likely(position < evs_leaf_end(log)))
+		return true;
+	AcceptInvalidationMessages();
+	/* nobody has stored anything above the last position that was drawn */
+	position = Min(position, evs_position_last());
+	if (position < evs_leaf_end(log))
+		return true;
+	evs_leaf_forget(log);
+	return position < evs_leaf_end(log);
+}
+
+/* Range bounds: indexes[i] is the partition that ends at datums[i]. */
+EvsLeafRange *
+evs_leaf_list(Relation log, int64 up_to, int *nleaves)
+{
 	EvsLeafRange *result;
+	PartitionDesc desc;
 	int			n = 0;
 
+	(void) evs_leaf_cover(log, up_to);
+	desc = RelationGetPartitionDesc(log, false);
 	if (desc->nparts == 0)
 	{
 		*nleaves = 0;
@@ -276,8 +324,8 @@ evs_leaf_list(Relation log, int *nleaves)
 	return result;
 }
 
-bool
-evs_leaf_find(Relation log, int64 position, EvsLeafRange *range)
+static bool
+find_in_descriptor(Relation log, int64 position, EvsLeafRange *range)
 {
 	PartitionDesc desc = RelationGetPartitionDesc(log, false);
 	PartitionKey key = RelationGetPartitionKey(log);
@@ -301,14 +349,12 @@ evs_leaf_find(Relation log, int64 position, EvsLeafRange *range)
 	return true;
 }
 
-int64
-evs_leaf_end(Relation log)
+bool
+evs_leaf_find(Relation log, int64 position, EvsLeafRange *range)
 {
-	PartitionDesc desc = RelationGetPartitionDesc(log, false);
-
-	if (desc->nparts == 0)
-		return 1;
-	return bound_value(desc->boundinfo, desc->boundinfo->ndatums - 1);
+	return find_in_descriptor(log, position, range) ||
+		(position >= evs_leaf_end(log) && evs_leaf_cover(log, position) &&
+		 find_in_descriptor(log, position, range));
 }
 
 Relation

@@ -70,13 +70,29 @@ typedef struct EvsLeafRange
 /* The leaf's description.  The pointer stays valid for as long as the leaf is locked. */
 extern EvsLeaf *evs_leaf_describe(Relation leaf);
 
-/* All leaves of the log, sorted by position, in the current memory context. */
-extern EvsLeafRange *evs_leaf_list(Relation log, int *nleaves);
+/*
+ * See to it that what this process knows of the leaves has all in which anyone
+ * can have stored an event at or below a position, PG_INT64_MAX for all events.
+ * False if the position, or the last one that was drawn, is behind the newest leaf.
+ */
+extern bool evs_leaf_cover(Relation log, int64 position);
+
+/*
+ * Forget what this process knows of the leaves, as if it heard of a change; plans
+ * that were made with it go as well.
+ */
+extern void evs_leaf_forget(Relation log);
+
+/*
+ * The leaves of the log, sorted by position, in the current memory context: all
+ * that evs_leaf_cover() speaks of, and maybe newer ones.
+ */
+extern EvsLeafRange *evs_leaf_list(Relation log, int64 up_to, int *nleaves);
 
 /* The leaf for a position; false if there is none. */
 extern bool evs_leaf_find(Relation log, int64 position, EvsLeafRange *range);
 
-/* The end of the newest leaf; 1 if there is none. */
+/* The end of the newest leaf that this process knows; 1 if it knows none. */
 extern int64 evs_leaf_end(Relation log);
 
 /*

@@ -331,7 +331,7 @@ scavenge_stream(Change *change, Removed *removed)
 {
 	EvsHorizon	horizon;
 	int			nleaves;
-	EvsLeafRange *leaves = evs_leaf_list(change->log, &nleaves);
+	EvsLeafRange *leaves = evs_leaf_list(change->log, change->stream.last_leaf, &nleaves);
 
 	memset(removed, 0, sizeof(Removed));
 	evs_horizon(change->log, &change->stream, SnapshotSelf, &horizon);

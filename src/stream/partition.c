@@ -100,14 +100,19 @@ make_drop_guard(void)
 				"'Keeps DROP EXTENSION evstore without CASCADE from dropping the events.'");
 }
 
-/* Where the last leaf ends, and whether there is one after that of a position. */
+/*
+ * Where the last leaf ends, and whether there is one after that of a position.
+ * Exact, as the caller is the only one that makes leaves.
+ */
 static int64
 log_end(int64 position, bool *has_spare)
 {
 	Relation	log = evs_open(evs_catalog()->event_log, AccessShareLock);
-	int64		end = evs_leaf_end(log);
 	EvsLeafRange range;
+	int64		end;
 
+	evs_leaf_forget(log);
+	end = evs_leaf_end(log);
 	*has_spare = evs_leaf_find(log, position, &range) && range.upper < end;
 	relation_close(log, AccessShareLock);
 	return end;
@@ -176,13 +181,6 @@ start_worker(int64 cover, int ahead, pid_t notify, BackgroundWorkerHandle **hand
 	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
-static bool
-find_after_invalidation(Relation log, int64 position, EvsLeafRange *range)
-{
-	AcceptInvalidationMessages();
-	return evs_leaf_find(log, position, range);
-}
-
 /* ATTACH PARTITION refuses a table that its own session has open. */
 static void
 make_inline(Relation *log, int64 position)
@@ -209,8 +207,7 @@ evs_partition_ensure(Relation *log, int64 position, EvsLeafRange *range)
 {
 	BackgroundWorkerHandle *handle;
 
-	if (likely(evs_leaf_find(*log, position, range)) ||
-		find_after_invalidation(*log, position, range))
+	if (likely(evs_leaf_find(*log, position, range)))
 		return;
 
 	/* A worker cannot see tables that this transaction has made. */
@@ -219,12 +216,12 @@ evs_partition_ensure(Relation *log, int64 position, EvsLeafRange *range)
 	{
 		(void) WaitForBackgroundWorkerShutdown(handle);
 		EVS_DEBUG_POINT("partition_worker_done");
-		if (find_after_invalidation(*log, position, range))
+		if (evs_leaf_find(*log, position, range))
 			return;
 	}
 
 	make_inline(log, position);
-	if (!find_after_invalidation(*log, position, range))
+	if (!evs_leaf_find(*log, position, range))
 		elog(ERROR, "no partition for position " INT64_FORMAT, position);
 }
 

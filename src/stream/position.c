@@ -513,7 +513,7 @@ visible_by_search(int64 safe, Snapshot snapshot)
 	Relation	log = evs_open(evs_catalog()->event_log, AccessShareLock);
 	int64		limit = safe + 1;
 	int			nleaves;
-	EvsLeafRange *leaves = evs_leaf_list(log, &nleaves);
+	EvsLeafRange *leaves = evs_leaf_list(log, safe, &nleaves);
 
 	for (int i = 0; i < nleaves && leaves[i].lower <= safe; i++)
 	{
@@ -525,12 +525,31 @@ visible_by_search(int64 safe, Snapshot snapshot)
 	return limit - 1;
 }
 
+/* Who is told a position reads up to it, perhaps with SQL of their own. */
+static void
+cover_log(int64 position)
+{
+	Relation	log = evs_open(evs_catalog()->event_log, AccessShareLock);
+
+	(void) evs_leaf_cover(log, position);
+	relation_close(log, AccessShareLock);
+}
+
+int64
+evs_position_safe_covered(void)
+{
+	int64		safe = evs_position_safe();
+
+	cover_log(safe);
+	return safe;
+}
+
 void
 evs_position_remember(void)
 {
 	if (!RecoveryInProgress() && !IsInParallelMode())
 	{
-		int64		safe = evs_position_safe();
+		int64		safe = evs_position_safe_covered();
 
 		remember_reading(safe, GetLatestSnapshot());
 	}
@@ -546,7 +565,7 @@ evs_position_visible(void)
 		return evs_safe_point_read(snapshot);
 
 	EVS_DEBUG_POINT("visible_position");
-	safe = evs_position_safe();
+	safe = evs_position_safe_covered();
 	remember_reading(safe, GetLatestSnapshot());
 	for (int i = 0; i < NREADINGS; i++)
 	{

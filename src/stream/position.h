@@ -25,6 +25,9 @@ extern int64 evs_position_last(void);
  */
 extern int64 evs_position_safe(void);
 
+/* The same, for who reads up to it by SQL: plans made from now on have its partition. */
+extern int64 evs_position_safe_covered(void);
+
 /*
  * A safe position that may be a second old: for who wants to know which leaves
  * nobody appends to any more, at little cost.

@@ -48,7 +48,8 @@ typedef struct ReadState
 } ReadState;
 
 static void
-begin_read(ReadState *state, int64 max_count, Snapshot snapshot, EvsTakeRow take, void *arg)
+begin_read(ReadState *state, int64 up_to, int64 max_count, Snapshot snapshot,
+		   EvsTakeRow take, void *arg)
 {
 	const EvsCatalog *catalog = evs_catalog();
 
@@ -58,7 +59,7 @@ begin_read(ReadState *state, int64 max_count, Snapshot snapshot, EvsTakeRow take
 	state->take = take;
 	state->take_arg = arg;
 	state->remaining = max_count;
-	state->leaves = evs_leaf_list(state->log, &state->nleaves);
+	state->leaves = evs_leaf_list(state->log, up_to, &state->nleaves);
 }
 
 static void
@@ -222,7 +223,7 @@ evs_read_stream_rows(const EvsReadStream *request, const EvsStream *stream,
 	int			first;
 	int			last;
 
-	begin_read(&state, request->max_count, snapshot, take, arg);
+	begin_read(&state, stream->last_leaf, request->max_count, snapshot, take, arg);
 	if (request->backward)
 		scan.from = request->has_from ? request->from_version : PG_INT64_MAX;
 	else
@@ -340,7 +341,7 @@ evs_read_one_event(const pg_uuid_t *id, ReturnSetInfo *result)
 	ReadState	state;
 	bool		found = false;
 
-	begin_read(&state, 1, GetTransactionSnapshot(), emit, result);
+	begin_read(&state, PG_INT64_MAX, 1, GetTransactionSnapshot(), emit, result);
 	evs_stream_reader_begin(&state.reader, state.log, state.streams, state.snapshot);
 	for (int i = state.nleaves - 1; i >= 0 && !found; i--)
 	{

@@ -250,7 +250,7 @@ Datum
 evs_safe_position(PG_FUNCTION_ARGS)
 {
 	evs_check_right(ACL_SELECT);
-	PG_RETURN_INT64(evs_position_safe());
+	PG_RETURN_INT64(evs_position_safe_covered());
 }
 
 Datum

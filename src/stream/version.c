@@ -10,7 +10,6 @@
 
 #include "access/relation.h"
 #include "access/stratnum.h"
-#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -59,6 +58,23 @@ newest_in_leaf(Relation rel, const EvsStream *stream, Snapshot snapshot, int64 f
 	return found;
 }
 
+/*
+ * Readers make do with what there is.  Who appends must not number events anew
+ * because somebody has taken a partition away.
+ */
+static void
+refuse_lost_version(const EvsStream *stream, Snapshot snapshot, const char *what)
+{
+	if (snapshot != SnapshotSelf)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the version of stream \"%s\" is not known", stream->name),
+			 errdetail("The partition that begins at position " INT64_FORMAT ", the stream's newest, %s.",
+					   stream->last_leaf, what),
+			 errhint("Put the partition back as it was; evstore.health() and evstore.verify() tell what else is missing.")));
+}
+
 int64
 evs_version_current(Relation log, const EvsStream *stream, Snapshot snapshot,
 					int64 *position)
@@ -70,12 +86,12 @@ evs_version_current(Relation log, const EvsStream *stream, Snapshot snapshot,
 	Relation	rel;
 
 	*position = 0;
-	if (!evs_leaf_find(log, stream->last_leaf, &range) &&
-		(AcceptInvalidationMessages(), !evs_leaf_find(log, stream->last_leaf, &range)))
+	if (!evs_leaf_find(log, stream->last_leaf, &range) ||
+		(rel = evs_leaf_open(range.relid, lockmode)) == NULL)
+	{
+		refuse_lost_version(stream, snapshot, "has gone");
 		return version;
-	rel = evs_leaf_open(range.relid, lockmode);
-	if (rel == NULL)
-		return version;
+	}
 	if ((hint->stream_id == stream->id &&
 		 newest_in_leaf(rel, stream, snapshot, hint->version, &version, position)) ||
 		newest_in_leaf(rel, stream, snapshot, 0, &version, position))
@@ -83,6 +99,8 @@ evs_version_current(Relation log, const EvsStream *stream, Snapshot snapshot,
 		hint->stream_id = stream->id;
 		hint->version = version;
 	}
+	else if (version < 0)
+		refuse_lost_version(stream, snapshot, "has none of its events");
 	/* an appender will write to this leaf, most likely, and needs the lock then */
 	relation_close(rel, lockmode == RowExclusiveLock ? NoLock : lockmode);
 	return version;
