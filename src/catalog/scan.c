@@ -10,6 +10,7 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
+#include "base/debug_point.h"
 #include "catalog/scan.h"
 #include "compat.h"
 
@@ -34,6 +35,23 @@ bool
 evs_scan_next(EvsScan *scan)
 {
 	return index_getnext_slot(scan->desc, scan->direction, scan->slot);
+}
+
+bool
+evs_scan_next_at(EvsScan *scan, const char *debug_point)
+{
+#ifdef EVS_DEBUG_POINTS
+	while (scan->desc->xs_heap_continue ||
+		   index_getnext_tid(scan->desc, scan->direction) != NULL)
+	{
+		evs_debug_point(debug_point);
+		if (index_fetch_heap(scan->desc, scan->slot))
+			return true;
+	}
+	return false;
+#else
+	return evs_scan_next(scan);
+#endif
 }
 
 void

@@ -40,6 +40,12 @@ extern void evs_scan_again(EvsScan *scan, int nkeys, ScanKey keys);
 extern bool evs_scan_next(EvsScan *scan);
 
 /*
+ * The same for a row that may be changed between the look at the index and that
+ * at the row, where tests can make a session wait at a debug point.
+ */
+extern bool evs_scan_next_at(EvsScan *scan, const char *debug_point);
+
+/*
  * End a scan.  NoLock keeps the index's lock to the end of the transaction,
  * which is cheaper for who keeps the table's anyway.
  */

@@ -203,19 +203,6 @@ lock_found(Relation rel, TupleTableSlot *slot, bool *again)
 	}
 }
 
-/* The next row, in two steps: what the index has said may be out of date by the second. */
-static bool
-next_instance(EvsScan *scan)
-{
-	while (index_getnext_tid(scan->desc, scan->direction) != NULL)
-	{
-		EVS_DEBUG_POINT("saga_found");
-		if (index_fetch_heap(scan->desc, scan->slot))
-			return true;
-	}
-	return false;
-}
-
 /* The row that the snapshot sees, in its newest version. */
 static EvsLockResult
 lock_seen(Relation rel, const pg_uuid_t *id, Snapshot snapshot, EvsLockedInstance *locked,
@@ -229,7 +216,7 @@ lock_seen(Relation rel, const pg_uuid_t *id, Snapshot snapshot, EvsLockedInstanc
 	evs_key_uuid(&key, 1, UUIDPGetDatum(id));
 	evs_scan_begin(&scan, rel, evs_catalog()->saga_instance_pkey, snapshot, 1, &key,
 				   ForwardScanDirection);
-	if (next_instance(&scan))
+	if (evs_scan_next_at(&scan, "evstore.saga_found"))
 		result = lock_found(rel, scan.slot, again);
 	if (result == EVS_LOCKED)
 	{

@@ -186,53 +186,78 @@ evs_stream_find_by_id(Relation rel, int64 id, Snapshot snapshot, EvsStream *stre
 	return find_one(rel, evs_catalog()->stream_pkey, &key, snapshot, stream);
 }
 
+typedef enum LockResult
+{
+	STREAM_LOCKED,
+	STREAM_MISSING,
+	STREAM_CHANGED				/* look again */
+} LockResult;
+
+/* Lock the newest version of the row that a scan has found. */
+static LockResult
+lock_found(Relation rel, EvsScan *scan, const char *name)
+{
+	TM_FailureData failure;
+	TM_Result	result = table_tuple_lock(rel, &scan->slot->tts_tid, SnapshotAny, scan->slot,
+										  GetCurrentCommandId(false),
+										  LockTupleNoKeyExclusive, LockWaitBlock,
+										  TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+
+	switch (result)
+	{
+		case TM_Ok:
+			return STREAM_LOCKED;
+		case TM_Invisible:
+		case TM_SelfModified:
+			/* made or changed by this very command: the row is ours */
+			return scan->desc->xs_snapshot == SnapshotAny ? STREAM_MISSING : STREAM_LOCKED;
+		case TM_Updated:
+		case TM_Deleted:
+			return scan->desc->xs_snapshot == SnapshotAny ? STREAM_MISSING : STREAM_CHANGED;
+		default:
+			elog(ERROR, "unexpected result %d of locking stream \"%s\"", result, name);
+	}
+	return STREAM_MISSING;
+}
+
+static LockResult
+lock_seen(Relation rel, const char *name, Snapshot snapshot, EvsStream *stream)
+{
+	LockResult	result = STREAM_MISSING;
+	ScanKeyData key;
+	EvsScan		scan;
+
+	evs_key_text(&key, 1, BTEqualStrategyNumber, CStringGetTextDatum(name));
+	evs_scan_begin(&scan, rel, evs_catalog()->stream_name_key, snapshot, 1, &key,
+				   ForwardScanDirection);
+	while (result == STREAM_MISSING && evs_scan_next_at(&scan, "evstore.stream_indexed"))
+	{
+		EVS_DEBUG_POINT("stream_found");
+		result = lock_found(rel, &scan, name);
+	}
+	if (result == STREAM_LOCKED)
+		read_row(scan.slot, stream);
+	evs_scan_end(&scan, NoLock);
+	return result;
+}
+
 bool
 evs_stream_lock(Relation rel, const char *name, EvsStream *stream)
 {
-	ScanKeyData key;
-	bool		locked = false;
+	LockResult	result;
 
-	evs_key_text(&key, 1, BTEqualStrategyNumber, CStringGetTextDatum(name));
-	while (!locked)
+	do
 	{
-		TM_FailureData failure;
-		TM_Result	result;
-		EvsScan		scan;
-
 		CHECK_FOR_INTERRUPTS();
-		evs_scan_begin(&scan, rel, evs_catalog()->stream_name_key, SnapshotSelf, 1, &key,
-					   ForwardScanDirection);
-		if (!evs_scan_next(&scan))
-		{
-			evs_scan_end(&scan, NoLock);
-			return false;
-		}
-		EVS_DEBUG_POINT("stream_found");
-		result = table_tuple_lock(rel, &scan.slot->tts_tid, SnapshotAny, scan.slot,
-								  GetCurrentCommandId(false), LockTupleNoKeyExclusive,
-								  LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
-								  &failure);
-		switch (result)
-		{
-			case TM_Ok:
-				locked = true;
-				break;
-			case TM_Invisible:
-			case TM_SelfModified:
-				/* made or changed by this very command: the row is ours */
-				locked = true;
-				break;
-			case TM_Updated:
-			case TM_Deleted:
-				break;			/* look again */
-			default:
-				elog(ERROR, "unexpected result %d of locking stream \"%s\"", result, name);
-		}
-		if (locked)
-			read_row(scan.slot, stream);
-		evs_scan_end(&scan, NoLock);
-	}
-	return true;
+		result = lock_seen(rel, name, SnapshotSelf, stream);
+		/*
+		 * A row that is given a new version between the index and the heap has
+		 * none that it sees.  The old one is still there, and leads to the new.
+		 */
+		if (result == STREAM_MISSING)
+			result = lock_seen(rel, name, SnapshotAny, stream);
+	} while (result == STREAM_CHANGED);
+	return result == STREAM_LOCKED;
 }
 
 void
