@@ -95,7 +95,8 @@ evs_relay_read_options(EvsRelay *relay, Jsonb *options)
 
 #define COLUMNS \
 	"r.id, s.name, r.owner, r.sink, r.config, r.options, r.transform, s.paused, r.faulted," \
-	" s.on_failure = 'skip', md5(r::text || s::text), r.trust_from, s.name || '/' || r.token" \
+	" s.on_failure = 'skip', md5(r::text || s::text), r.trust_from, s.name || '/' || r.token," \
+	" s.key = 'none'" \
 	" FROM evstore.relay r JOIN evstore.subscription s ON s.id = r.id"
 
 static EvsRelay *
@@ -118,6 +119,7 @@ from_row(const EvsSpiRows *rows, uint64 row)
 	result->fingerprint = TextDatumGetCString(values[10]);
 	result->trust_from = DatumGetInt64(values[11]);
 	result->identity = TextDatumGetCString(values[12]);
+	result->keyless = DatumGetBool(values[13]);
 	return result;
 }
 

@@ -23,6 +23,7 @@ typedef struct EvsRelay
 	char	   *identity;		/* among all relays of all stores */
 	int64		trust_from;		/* before it the other side's position says nothing */
 	char	   *fingerprint;	/* changes when anything of it does */
+	bool		keyless;		/* no two events have the same ordering key */
 	bool		skips;			/* on_failure is skip: events do not wait for those that failed */
 	EvsFormat	format;
 	char	   *topic;			/* template; NULL: by the event */

@@ -29,6 +29,9 @@
 /* A relay with fewer messages in flight submits them one by one. */
 #define FEW_PLACES 8
 
+/* Messages in a millisecond that make it worthwhile to have few system calls. */
+#define FAST 10
+
 /* Weight of the latest message in the moving average. */
 #define LATENCY_WEIGHT 0.05
 
@@ -43,10 +46,11 @@ evs_host_make_keys(const EvsHost *host)
 					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
+/* Do messages of a key have to wait for each other here? */
 static bool
-keeps_order(const EvsHost *host)
+has_gate(const EvsHost *host)
 {
-	return (host->sink->module->caps & EVS_SINK_CAP_PIPELINE) != 0;
+	return !host->relay->keyless && (host->sink->module->caps & EVS_SINK_CAP_PIPELINE) == 0;
 }
 
 /* Messages that are submitted together are one request. */
@@ -74,7 +78,7 @@ may_go(EvsHost *host, EvsMessage *message)
 {
 	EvsSentKey *key;
 
-	if (keeps_order(host))
+	if (!has_gate(host))
 		return true;
 	key = hash_search(host->keys, &message->key_hash, HASH_FIND, NULL);
 	return key == NULL || (goes_together(host) && key->submission == host->submission);
@@ -86,7 +90,7 @@ note_key(EvsHost *host, EvsMessage *message)
 	bool		found;
 
 	message->key = NULL;
-	if (keeps_order(host))
+	if (!has_gate(host))
 		return;
 	message->key = hash_search(host->keys, &message->key_hash, HASH_ENTER, &found);
 	if (!found)
@@ -284,21 +288,22 @@ submit_once(EvsHost *host)
 }
 
 bool
-evs_host_is_nearly_full(const EvsHost *host)
+evs_host_is_half_full(const EvsHost *host)
 {
-	int			places = host->relay->in_flight;
-
-	return host->nsent > places - Max(1, places / 4);
+	return host->nsent > host->relay->in_flight / 2;
 }
 
 /*
  * More results are about to come: messages that go out together wake the other side
- * once.  Not much fewer than all, or it runs dry.
+ * once.  If it answers slowly, that saves nothing, and a place that is empty counts.
  */
 static bool
 waits_for_places(const EvsHost *host)
 {
-	return host->relay->in_flight >= FEW_PLACES && evs_host_is_nearly_full(host);
+	int			places = host->relay->in_flight;
+
+	return places >= FEW_PLACES && evs_host_is_half_full(host) &&
+		host->latency >= 0 && places >= host->latency * FAST;
 }
 
 bool

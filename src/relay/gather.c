@@ -361,13 +361,16 @@ evs_host_wants_soon(const EvsHost *host)
 
 /*
  * What is read long before it is sent has left the processor's caches by then.  But
- * where keys wait for their turn, there may be others behind them.
+ * there is no better time to read than when all are on their way and none has been
+ * answered.  And where keys wait for their turn, there may be others behind them.
  */
 static bool
 has_enough(const EvsHost *host)
 {
-	return evs_host_is_nearly_full(host) &&
-		host->window.n - host->window.settled >= host->relay->in_flight;
+	int			ready = host->window.n - host->window.settled;
+
+	return evs_host_is_half_full(host) &&
+		ready >= (host->idle ? 2 * host->relay->in_flight : host->relay->in_flight / 2);
 }
 
 /* Behind the end of the log nothing is read one by one as room for it is made. */

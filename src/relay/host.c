@@ -289,6 +289,7 @@ evs_host_turn(EvsHost *host)
 	}
 	if (host->stale || host->fault || host->draining || !resume(host))
 		return did;
+	host->idle = !did;
 	if (evs_host_wants(host))
 		did |= evs_host_gather(host);
 	if (host->stale || host->has_failures)

@@ -59,6 +59,7 @@ typedef struct EvsHost
 	int64		flush_safe;		/* then this is durable */
 	bool		all_read;		/* there was nothing more at the last look */
 	bool		look;			/* there may be more by now */
+	bool		idle;			/* this turn has found nothing to do so far */
 	int64		gathered_at;	/* when it was looked the last time */
 
 	int64		now;			/* when results were taken the last time */
@@ -148,8 +149,8 @@ extern bool evs_host_has_ready(const EvsHost *host);
 extern HTAB *evs_host_make_keys(const EvsHost *host);
 extern void evs_host_flush_log(EvsHost *host);
 
-/* Does the sink have about as many messages as it may? */
-extern bool evs_host_is_nearly_full(const EvsHost *host);
+/* Does the sink have more than half of the messages that it may have? */
+extern bool evs_host_is_half_full(const EvsHost *host);
 extern bool evs_host_submit(EvsHost *host);
 
 /* Messages a second, at most; 0 = any. */
