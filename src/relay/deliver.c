@@ -32,6 +32,9 @@
 /* Messages in a millisecond that make it worthwhile to have few system calls. */
 #define FAST 10
 
+/* Who has answered nothing for so long, in us, does not answer soon. */
+#define SILENCE 10000
+
 /* Weight of the latest message in the moving average. */
 #define LATENCY_WEIGHT 0.05
 
@@ -295,15 +298,20 @@ evs_host_is_half_full(const EvsHost *host)
 
 /*
  * More results are about to come: messages that go out together wake the other side
- * once.  If it answers slowly, that saves nothing, and a place that is empty counts.
+ * once.  If it answers slowly, or has ceased to, that saves nothing, and a place that is
+ * empty counts.
  */
-static bool
-waits_for_places(const EvsHost *host)
+long
+evs_host_wait_for_places(const EvsHost *host)
 {
 	int			places = host->relay->in_flight;
+	int64		left;
 
-	return places >= FEW_PLACES && evs_host_is_half_full(host) &&
-		host->latency >= 0 && places >= host->latency * FAST;
+	if (places < FEW_PLACES || !evs_host_is_half_full(host) ||
+		host->latency < 0 || places < host->latency * FAST)
+		return 0;
+	left = host->answered_at + SILENCE - evs_host_now(host);
+	return left > 0 ? (long) (left / 1000) + 1 : 0;
 }
 
 bool
@@ -311,8 +319,8 @@ evs_host_submit(EvsHost *host)
 {
 	bool		did = false;
 
-	if (host->draining || host->fault || host->stale || waits_for_places(host) ||
-		!evs_host_has_ready(host) || waits_for_company(host))
+	if (host->draining || host->fault || host->stale || !evs_host_has_ready(host) ||
+		evs_host_wait_for_places(host) > 0 || waits_for_company(host))
 		return false;
 	while (submit_once(host))
 	{
@@ -577,6 +585,7 @@ evs_host_take_results(EvsHost *host)
 			take_place(host, message);
 			host->nsent--;
 			take_result(host, message, &results[i], together);
+			host->answered_at = host->now;
 			did = true;
 		}
 	} while (n >= RESULTS_MAX);

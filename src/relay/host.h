@@ -63,6 +63,7 @@ typedef struct EvsHost
 	int64		gathered_at;	/* when it was looked the last time */
 
 	int64		now;			/* when results were taken the last time */
+	int64		answered_at;	/* when there were any */
 	EvsWindow	window;
 	EvsMessage **replays;		/* events that failed before, and are due */
 	int			nreplays;
@@ -148,6 +149,9 @@ extern bool evs_host_wants_soon(const EvsHost *host);
 extern bool evs_host_has_ready(const EvsHost *host);
 extern HTAB *evs_host_make_keys(const EvsHost *host);
 extern void evs_host_flush_log(EvsHost *host);
+
+/* So many ms at most are messages that could go out kept for company; 0: not at all. */
+extern long evs_host_wait_for_places(const EvsHost *host);
 
 /* Does the sink have more than half of the messages that it may have? */
 extern bool evs_host_is_half_full(const EvsHost *host);

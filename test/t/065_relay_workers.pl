@@ -225,6 +225,15 @@ cmp_ok($after - $before, '<', 250, 'meanwhile all of them make few transactions'
 note($after - $before, ' transactions');
 $session->query("SELECT evstore.drop_relay(x) FROM unnest(ARRAY['blocked', 'soon', 'late']) x");
 
+# most places taken by messages without an answer do not keep the others from going out
+create('stuck', '"never": "h-"', '"in_flight": 64', 'gated');
+append(1, "q-$_") for 1 .. 100;
+becomes('100', sub { scalar(() = arrived('stuck', 3) =~ /q-/g) }, 'answers come soon');
+append(1, "h-$_") for 1 .. 60;
+append(1, "b-$_") for 1 .. 30;
+becomes('30', sub { scalar(() = arrived('stuck', 3) =~ /b-/g) }, 'free places are used while most wait for an answer in vain', 10);
+$session->query("SELECT evstore.drop_relay('stuck')");
+
 # ---- more relays than workers ----
 
 $node->append_conf('postgresql.conf', "evstore.max_workers = 2\n");

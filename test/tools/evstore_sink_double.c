@@ -18,6 +18,7 @@
  *	retry_after	retry_after_ms of results that are not OK (-1)
  *	code		code of results that are not OK (500)
  *	accept		submit() accepts so many at most (all)
+ *	never		messages whose keys begin like this have no result at all
  *	order		"submitted" (default), or "reversed": the results of what is due
  *	misbehave	"WHAT@POSITION": at the result of the message at this position, once.
  *				WHAT is one of
@@ -97,6 +98,7 @@ typedef struct Double
 	const char *record;
 	FILE	   *file;
 	const char *secret_name;
+	const char *never;
 	const char *fail_open;
 	char		secret[256];
 	Pending    *pending;		/* in the order of submission */
@@ -226,6 +228,8 @@ set(Double *sink, const evs_sink_setting *setting)
 		return (sink->reversed = strcmp(value, "reversed") == 0) || strcmp(value, "submitted") == 0;
 	if (strcmp(name, "record") == 0)
 		return *(sink->record = value) != '\0' && strchr(value, '/') == NULL;
+	if (strcmp(name, "never") == 0)
+		return *(sink->never = value) != '\0';
 	if (strcmp(name, "fail_open") == 0)
 		return *(sink->fail_open = value) != '\0';
 	if (strcmp(name, "secret") == 0)
@@ -342,8 +346,10 @@ double_submit(void *state, const evs_sink_message *messages, int n)
 		sink->room = (sink->npending + n) * 2;
 	}
 	for (int i = 0; i < n; i++)
-		sink->pending[sink->npending++] =
-			(Pending) {&messages[i], messages[i].cookie, now + sink->delay * 1000};
+		if (sink->never == NULL || messages[i].key == NULL ||
+			strncmp(messages[i].key, sink->never, strlen(sink->never)) != 0)
+			sink->pending[sink->npending++] =
+				(Pending) {&messages[i], messages[i].cookie, now + sink->delay * 1000};
 	return n;
 }
 
