@@ -32,6 +32,7 @@
 #include "saga/step.h"
 #include "stream/cause.h"
 #include "stream/cursor.h"
+#include "stream/position.h"
 #include "subscription/definition.h"
 #include "compat.h"
 
@@ -224,6 +225,7 @@ describe_event(int64 position)
 
 	if (position == 0)
 		return NULL;
+	evs_position_cover(position);
 	rows = evs_spi_call(&plan, &arg, NULL);
 	return rows.nrows > 0 ? DatumGetJsonbP(rows.values[0]) : NULL;
 }

@@ -525,9 +525,8 @@ visible_by_search(int64 safe, Snapshot snapshot)
 	return limit - 1;
 }
 
-/* Who is told a position reads up to it, perhaps with SQL of their own. */
-static void
-cover_log(int64 position)
+void
+evs_position_cover(int64 position)
 {
 	Relation	log = evs_open(evs_catalog()->event_log, AccessShareLock);
 
@@ -540,7 +539,7 @@ evs_position_safe_covered(void)
 {
 	int64		safe = evs_position_safe();
 
-	cover_log(safe);
+	evs_position_cover(safe);
 	return safe;
 }
 

@@ -25,7 +25,13 @@ extern int64 evs_position_last(void);
  */
 extern int64 evs_position_safe(void);
 
-/* The same, for who reads up to it by SQL: plans made from now on have its partition. */
+/*
+ * For who reads the log by SQL, up to a position that was committed: statements
+ * that begin from now on know its partition.  See leaf.h.
+ */
+extern void evs_position_cover(int64 position);
+
+/* Both: the safe position, for who is going to read up to it. */
 extern int64 evs_position_safe_covered(void);
 
 /*
