@@ -130,7 +130,8 @@ set_place(Run *run, EvsIncoming *row, const EvsIdPlace *place)
 	row->has_place = true;
 	row->version = place->version;
 	row->position = place->position;
-	if (evs_stream_find_by_id(run->streams, place->stream_id, SnapshotSelf, &stream))
+	/* any version of the row has the name, and one that is being changed is seen as well */
+	if (evs_stream_find_by_id(run->streams, place->stream_id, SnapshotAny, &stream))
 		row->stream = pstrdup(stream.name);
 }
 
