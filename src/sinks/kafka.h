@@ -308,8 +308,8 @@ extern bool evs_kafka_job_start(EvsKafkaJob *job, EvsKafkaTask task, rd_kafka_t 
 /* Has it ended?  Then *error is the caller's; NULL: success. */
 extern bool evs_kafka_job_ended(EvsKafkaJob *job, rd_kafka_error_t **error);
 
-/* It is to end soon.  wait() returns when it has. */
+/* It is to end soon.  wait() returns when it has; false: a call does not return. */
 extern void evs_kafka_job_cancel(EvsKafkaJob *job);
-extern void evs_kafka_job_wait(EvsKafkaJob *job);
+extern bool evs_kafka_job_wait(EvsKafkaJob *job);
 
 #endif							/* EVSTORE_KAFKA_H */

@@ -24,6 +24,13 @@
 /* Before one is called again that has failed at once, in ms. */
 #define PAUSE 20
 
+/*
+ * What is waited for the end of a task at most, in ms: longer than a function may take.
+ * rd_kafka_send_offsets_to_transaction() may take for ever, whatever time it is given
+ * (librdkafka's issue 5456).
+ */
+#define PATIENCE 5000
+
 bool
 evs_kafka_job_init(EvsKafkaJob *job, int wake_fd)
 {
@@ -72,19 +79,28 @@ call(EvsKafkaJob *job, EvsKafkaTask task)
 	return error != NULL ? error : rd_kafka_commit_transaction(job->producer, SLICE);
 }
 
-static bool
-is_cancelled(EvsKafkaJob *job, bool pause)
+static struct timespec
+from_now(int ms)
 {
 	struct timespec until;
-	bool		cancelled;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += PAUSE * 1000000;
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += ms % 1000 * 1000000;
 	if (until.tv_nsec >= 1000000000)
 	{
 		until.tv_sec++;
 		until.tv_nsec -= 1000000000;
 	}
+	return until;
+}
+
+static bool
+is_cancelled(EvsKafkaJob *job, bool pause)
+{
+	struct timespec until = from_now(PAUSE);
+	bool		cancelled;
+
 	pthread_mutex_lock(&job->lock);
 	while (pause && !job->cancelled &&
 		   pthread_cond_timedwait(&job->changed, &job->lock, &until) != ETIMEDOUT)
@@ -190,18 +206,23 @@ evs_kafka_job_cancel(EvsKafkaJob *job)
 	pthread_mutex_unlock(&job->lock);
 }
 
-void
+bool
 evs_kafka_job_wait(EvsKafkaJob *job)
 {
+	struct timespec until = from_now(PATIENCE);
 	rd_kafka_error_t *error;
+	bool		ended;
 
 	evs_kafka_job_cancel(job);
 	pthread_mutex_lock(&job->lock);
-	while (job->task != EVS_KAFKA_NO_TASK)
-		pthread_cond_wait(&job->changed, &job->lock);
+	while (job->task != EVS_KAFKA_NO_TASK &&
+		   pthread_cond_timedwait(&job->changed, &job->lock, &until) != ETIMEDOUT)
+		;
 	pthread_mutex_unlock(&job->lock);
-	if (evs_kafka_job_ended(job, &error) && error != NULL)
+	ended = evs_kafka_job_ended(job, &error);
+	if (error != NULL)
 		rd_kafka_error_destroy(error);
+	return ended;
 }
 
 void
@@ -209,7 +230,6 @@ evs_kafka_job_free(EvsKafkaJob *job)
 {
 	if (job->started)
 	{
-		evs_kafka_job_wait(job);
 		pthread_mutex_lock(&job->lock);
 		job->ending = true;
 		pthread_cond_broadcast(&job->changed);
