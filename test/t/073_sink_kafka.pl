@@ -329,16 +329,14 @@ results_in(qr/ retry_sink -187 1 a connection to localhost \(127.0.0.1\) port \d
 	'the address of a name is checked, too', '--messages=2', '--deny=127.0.0.1', '--deny=::1', settings($broker->{brokers}));
 
 # An answer is lost after the transaction was committed; or the request, before.
-# With the last two a function of librdkafka may wait for ever.
-for my $what ('lose 26 1', 'cut 26 1', 'lose 28 1', 'cut 0 1', 'lose 0 1', 'lose 24 1', 'lose 24 1, lose 28 1', 'lose 24 3, lose 26 3, lose 28 2')
+for my $what ('lose 26 1', 'cut 26 1', 'lose 28 1', 'cut 0 1', 'lose 0 1', 'lose 24 1')
 {
-	my $topic = "doubt-" . $what =~ s/[ ,]+/-/gr;
+	my $topic = "doubt-" . $what =~ s/ /-/gr;
 
-	order($broker, $_) for split /, /, $what;
+	order($broker, $what);
 	my $run = harness('--messages=1000', "--topic=$topic", @transactional);
 	is($run->{status}, 0, "$what: all delivered") or diag($run->{out});
 	is_whole("$what: once and in order", $broker->{brokers}, $topic, 1000, 1);
-	order($broker, 'heal');
 }
 
 # Nobody answers, so the relay gives up; what is there was committed.
@@ -452,7 +450,8 @@ for my $mode ('false', 'true')
 
 # ---- from a store ----
 
-order($broker, 'heal');
+# With these answers lost, librdkafka may wait for ever in the call that stores the position.
+order($broker, $_) for 'heal', 'lose 24 1', 'lose 28 1';
 is(send_from_store(500, 'kafka', { brokers => $broker->{brokers}, transactional => JSON::PP::true },
 		{ topic => 'store', format => 'cloudevents-binary', in_flight => 100 }),
 	500, 'a relay of a store sends all');
