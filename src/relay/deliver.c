@@ -309,9 +309,9 @@ evs_host_wait_for_places(const EvsHost *host)
 
 	if (places < FEW_PLACES || !evs_host_is_half_full(host) ||
 		host->latency < 0 || places < host->latency * FAST)
-		return 0;
+		return -1;
 	left = host->answered_at + SILENCE - evs_host_now(host);
-	return left > 0 ? (long) (left / 1000) + 1 : 0;
+	return left > 0 ? (long) (left / 1000) + 1 : -1;
 }
 
 bool
@@ -320,7 +320,7 @@ evs_host_submit(EvsHost *host)
 	bool		did = false;
 
 	if (host->draining || host->fault || host->stale || !evs_host_has_ready(host) ||
-		evs_host_wait_for_places(host) > 0 || waits_for_company(host))
+		evs_host_wait_for_places(host) >= 0 || waits_for_company(host))
 		return false;
 	while (submit_once(host))
 	{

@@ -336,9 +336,7 @@ evs_host_sleep_time(EvsHost *host)
 												(evs_host_now(host) - host->ready_since) / 1000)) + 1);
 	if (evs_host_has_ready(host))
 	{
-		long		places = evs_host_wait_for_places(host);
-
-		result = earlier(result, places > 0 ? places : -1);
+		result = earlier(result, evs_host_wait_for_places(host));
 		(void) evs_bucket_allows(&host->bucket, evs_host_rate(host), host->relay->burst,
 								 evs_host_now(host), 1, &wait);
 		result = earlier(result, wait);

@@ -150,7 +150,7 @@ extern bool evs_host_has_ready(const EvsHost *host);
 extern HTAB *evs_host_make_keys(const EvsHost *host);
 extern void evs_host_flush_log(EvsHost *host);
 
-/* So many ms at most are messages that could go out kept for company; 0: not at all. */
+/* So many ms at most are messages that could go out kept for company; -1: not at all. */
 extern long evs_host_wait_for_places(const EvsHost *host);
 
 /* Does the sink have more than half of the messages that it may have? */

@@ -303,8 +303,6 @@ destroy(void *state)
 	if (sink->job.started && !evs_kafka_job_wait(&sink->job))
 	{
 		/* Threads that may never end use all of it: it is left to them, without connections. */
-		sink->host->log(sink->host->ctx, EVS_SINK_LOG_WARNING,
-						"librdkafka does not return from a call; its threads are left behind");
 		evs_kafka_net_close(&sink->net);
 		rd_kafka_queue_io_event_enable(sink->queue, -1, NULL, 0);
 		return;

@@ -353,8 +353,7 @@ bool
 evs_leaf_find(Relation log, int64 position, EvsLeafRange *range)
 {
 	return find_in_descriptor(log, position, range) ||
-		(position >= evs_leaf_end(log) && evs_leaf_cover(log, position) &&
-		 find_in_descriptor(log, position, range));
+		(evs_leaf_cover(log, position) && find_in_descriptor(log, position, range));
 }
 
 Relation
